@@ -31,7 +31,7 @@ import build
 import templates
 import tools
 from deploying import features as feature_sets
-from deploying import settings
+from deploying import settings, tasks
 from deploying.account import Account
 from deploying.artifacts import Artifacts, archive_of
 from deploying.changes import PROTECTED, removed
@@ -151,6 +151,11 @@ def up(account, arguments):
         print(f"zip      {archive.digest}")
         code_key = artifacts.put_code(function, archive)
         parameters |= {"ArtifactBucket": artifacts.bucket, "CodeKey": code_key, "TemplatesPrefix": prefix}
+        if feature_sets.has_tasks(stack.defaults(templates.text_of(arguments.subject)) | stack.values() | parameters):
+            parameters["TasksAlias"] = tasks.alias_of(archive.digest)
+        elif stack.values().get("LiveTasksAlias"):
+            # Of the function that is removed.
+            parameters["LiveTasksAlias"] = ""
     if is_rolled and stack.values().get("CanaryVersion"):
         # Left by a deployment that was killed during its canary.
         parameters |= {"CanaryVersion": "", "CanaryWeight": "0"}

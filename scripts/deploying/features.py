@@ -7,6 +7,8 @@ import build
 import templates
 import tools
 
+# The one of a stack with Tasks=on.
+TASKS = "tasks"
 # A line of an env file.
 ASSIGNMENT = re.compile(r"""(?:export[ \t]+)?(\w+)[ \t]*=[ \t]*(?:"([^"\\$`]*)"|'([^'\\]*)'|([^\s"'\\$`#]*))(?:[ \t]+\#.*)?""")
 OTHER_ASSIGNMENT = re.compile(r"""(?:export[ \t]+)?(\w+)[ \t]*=[^"']*""")
@@ -24,7 +26,17 @@ def stack_features(stack, arguments, given):
         variables = templates.function_variables(template, values, stack.defaults(templates.FUNCTION.read_text()))
     else:
         variables = templates.variables_of(template, values)
-    return choose_features(arguments, needs_auth(variables), running(templates.function_of(arguments.subject), stack))
+    needed = {build.AUTH} if needs_auth(variables) else set()
+    if has_tasks(values):
+        needed.add(TASKS)
+        if TASKS not in tools.features(templates.function_of(arguments.subject)):
+            sys.exit(f"{arguments.subject} has no feature {TASKS}: leave out Tasks=on, or add the feature to its Cargo.toml")
+    return choose_features(arguments, needed, running(templates.function_of(arguments.subject), stack))
+
+
+def has_tasks(values):
+    """Whether a stack with these parameters has a function that runs tasks."""
+    return values.get("Tasks") == "on"
 
 
 def running(function, stack):
@@ -46,8 +58,9 @@ def needs_auth(variables):
     )
 
 
-def choose_features(arguments, is_auth_needed, running):
-    """Returns the features of --features, or those of the running deployment (None if they are unknown). Adds `auth` if needed."""
+def choose_features(arguments, needed, running):
+    """Returns the features of --features, or those of the running deployment (None if they are unknown). Adds those that are needed
+    and that the function has."""
     function = templates.function_of(arguments.subject)
     offered = set(tools.features(function))
     named = arguments.features
@@ -63,7 +76,7 @@ def choose_features(arguments, is_auth_needed, running):
             f"{function} has no feature {', '.join(sorted(unknown))}: set FEATURES to some of "
             f"{', '.join(sorted(offered | {build.NO_FEATURES}))}"
         )
-    return sorted({*named, *({build.AUTH} & offered if is_auth_needed else ())})
+    return sorted({*named, *(needed & offered)})
 
 
 def features_in(text):
@@ -84,7 +97,7 @@ def code_features(client, arguments):
         running = tagged and features_in(tagged)
     if arguments.env_file:
         variables |= assigned_in(arguments.env_file.read_text(encoding="utf-8-sig"))
-    return choose_features(arguments, needs_auth(variables.items()), running)
+    return choose_features(arguments, {build.AUTH} if needs_auth(variables.items()) else set(), running)
 
 
 def assigned_in(text):

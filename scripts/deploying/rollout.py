@@ -6,6 +6,8 @@ import time
 
 from deploying import stack as stacks
 from deploying.checking import CheckError, check
+from deploying.features import has_tasks
+from deploying.tasks import Tasks
 
 # Number of versions that are kept, in addition to those that serve requests.
 KEPT = 10
@@ -23,6 +25,8 @@ class Rollout:
         self.function = outputs["FunctionName"]
         self.alarms = [name for name in outputs.get("AlarmNames", "").split(",") if name]
         self.host = outputs.get("FunctionUrlHost") or f"check.lambda-url.{account.region}.on.aws"
+        values = stack.values()
+        self.tasks = Tasks(account, self.function, values["TasksAlias"]) if has_tasks(values) else None
 
     @property
     def live(self):
@@ -34,6 +38,9 @@ class Rollout:
 
     def deploy(self, lambda_digest):
         """Publishes a version, and moves the alias to it. Unchanged code and configuration are not published again."""
+        if self.tasks:
+            # Before a version wakes it.
+            self.tasks.publish(lambda_digest)
         # With the digest, because another deployment may have changed the function in the meantime.
         version = self.client.publish_version(FunctionName=self.function, CodeSha256=lambda_digest)["Version"]
         if version == self.live and not self.canary:
@@ -43,7 +50,7 @@ class Rollout:
             self.check(version)
         except SystemExit:
             # A rollback must not find it. Without it the same code and configuration get another number.
-            self.delete(version)
+            self.withdraw(version)
             raise
         if self.arguments.canary and self.live:
             self.try_canary(version)
@@ -92,7 +99,7 @@ class Rollout:
             self.watch()
         except CanaryError as error:
             self.switch_back(before)
-            self.delete(version)
+            self.withdraw(version)
             sys.exit(f"version {version} was withdrawn: {error}. Version {before} serves all requests.")
         except BaseException:
             self.switch_back(before)
@@ -130,10 +137,10 @@ class Rollout:
 
     def switch(self, version, canary="", weight="0"):
         """Runs the second update of a deployment, which changes only the alias."""
-        self.stack.update(
-            self.arguments, {"LiveVersion": version, "CanaryVersion": canary, "CanaryWeight": weight}, ask=False,
-            role=self.arguments.role_arn,
-        )
+        parameters = {"LiveVersion": version, "CanaryVersion": canary, "CanaryWeight": weight}
+        if self.tasks:
+            parameters["LiveTasksAlias"] = self.tasks.woken_by(version)
+        self.stack.update(self.arguments, parameters, ask=False, role=self.arguments.role_arn)
 
     def versions(self):
         pages = self.client.get_paginator("list_versions_by_function").paginate(FunctionName=self.function)
@@ -149,6 +156,14 @@ class Rollout:
         for version in self.versions()[:-KEPT]:
             if str(version) not in serving:
                 self.delete(str(version))
+        if self.tasks:
+            self.tasks.prune()
+
+    def withdraw(self, version):
+        """Deletes a version that serves no request, and what was published for it."""
+        self.delete(version)
+        if self.tasks:
+            self.tasks.withdraw()
 
     def delete(self, version):
         try:

@@ -7,7 +7,7 @@ import re
 import sys
 
 # Parameters that `make deploy` sets. Setting one by a file or an option would revert a part of the rollout.
-OWN = {"ArtifactBucket", "CodeKey", "TemplatesPrefix", "LiveVersion", "CanaryVersion", "CanaryWeight"}
+OWN = {"ArtifactBucket", "CodeKey", "TemplatesPrefix", "LiveVersion", "CanaryVersion", "CanaryWeight", "TasksAlias", "LiveTasksAlias"}
 MAX_NAME = 40
 
 

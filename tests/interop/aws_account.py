@@ -49,6 +49,7 @@ STAND_INS = {
     "AWS::EC2::VPCCidrBlock": {},
     "AWS::IAM::OIDCProvider": {},
     "AWS::Lambda::Alias": {},
+    "AWS::Lambda::EventInvokeConfig": {},
     "AWS::Lambda::Url": {"FunctionUrl": "https://abcdef.lambda-url.us-east-1.on.aws/"},
     "AWS::RDS::DBCluster": {
         "DBClusterArn": ARN.format("rds", "cluster:events"),
@@ -64,6 +65,7 @@ STAND_INS = {
         "Endpoint": "events.proxy-x.us-east-1.rds.amazonaws.com",
     },
     "AWS::RDS::DBProxyTargetGroup": {},
+    "AWS::Scheduler::Schedule": {},
     "AWS::SecretsManager::Secret": {},
     "AWS::WAFv2::WebACL": {"Arn": ARN.format("wafv2", "global/webacl/mcp/1")},
 }
@@ -284,6 +286,7 @@ def account():
         given.clear()
         aws_changes.next_end.clear()
         aws_changes.slowness[0], aws_versions.answering[0], aws_versions.migrating[0] = 0, None, None
+        aws_versions.running_tasks[0] = None
         aws_versions.invocations.clear()
         # What moto keeps is the process's, and outlives its server.
         urllib.request.urlopen(f"http://{host}:{port}/moto-api/reset", b"").close()

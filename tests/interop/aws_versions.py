@@ -17,6 +17,8 @@ VERSIONED = ("CodeSha256", "Environment", "Handler", "MemorySize", "Role", "Runt
 answering = [None]
 # The same in place of a function that migrates a schema.
 migrating = [None]
+# The same in place of a function that runs tasks.
+running_tasks = [None]
 # Each invocation: the version, and the method of JSON-RPC.
 invocations = []
 
@@ -95,6 +97,9 @@ def invoke(self, function_name, qualifier, body, headers, response_headers):
     if function.environment_vars.get("MCP_ROLE") == "migrate":
         invocations.append((str(function.version), "migrate"))
         payload = (migrating[0] or migrate)(function, event)
+    elif function.environment_vars.get("MCP_ROLE") == "tasks":
+        invocations.append((str(function.version), *event))
+        payload = (running_tasks[0] or run_tasks)(function, event)
     else:
         invocations.append((str(function.version), json.loads(event["body"])["method"]))
         payload = (answering[0] or answer)(function, event)
@@ -109,6 +114,11 @@ def invoke(self, function_name, qualifier, body, headers, response_headers):
 def migrate(function, event):
     """A response of a function whose migrations succeed."""
     return b'{"applied": []}'
+
+
+def run_tasks(function, event):
+    """A response of a function that runs tasks, of which none is due."""
+    return b'{"woken": 0}'
 
 
 def answer(function, event, status=200, result=None):

@@ -237,8 +237,8 @@ def test_what_a_stack_passes_on_is_described_by_function_yaml(path):
     assert {name for name, parameter in shared.items() if "Default" not in parameter} <= passed.keys()
     assert len(same) > 20 and {"LiveVersion", "CanaryVersion", "CanaryWeight", "PermissionsBoundary", "KmsKeyArn"} <= {*same}
     differing = {name for name in same if str(own["Parameters"][name].get("Default")) != str(shared[name].get("Default"))}
-    # A function with a state key of its own, and one outside of a VPC.
-    assert differing <= {"StateKey", "InvokeMode"}
+    # A function with a state key of its own, one outside of a VPC, and one whose schedule would resume a database too often.
+    assert differing <= {"StateKey", "InvokeMode", "TasksSchedule"}
     # What the stack does not declare itself is what function.yaml has, bounds and all.
     declared = (cfn_yaml.load(str(path)).get("Parameters") or {}).keys()
     assert {name: own["Parameters"][name] for name in same if name not in declared} == {
@@ -1070,7 +1070,7 @@ def is_allowed(statements, action, resource, context):
 
 
 # What these templates give a resource only if the stack asks for it: by property, the parameter.
-WITH_OPTIONAL = {"dsql", "function", "migration"}
+WITH_OPTIONAL = {"dsql", "function", "migration", "tasks"}
 OPTIONAL = {
     "KmsEncryptionKey": "KmsKeyArn", "KmsKeyArn": "KmsKeyArn", "KmsKeyId": "KmsKeyArn", "VpcConfig": "SubnetIds",
     "ManagedPolicyArns": "PolicyArns", "MultiRegionProperties": "WitnessRegion", "PermissionsBoundary": "PermissionsBoundary",
@@ -1094,7 +1094,8 @@ def with_nested(name, stack, passed=()):
 def function_in(stack):
     """The function of a nested stack."""
     own, _, migration = stack.partition("-Migration-")
-    return f"{own}-migrate" if migration else own.partition("-Function-")[0]
+    function = own.partition("-Function-")[0]
+    return f"{own}-migrate" if migration else f"{function}-tasks" if "-TasksFunction-" in own else function
 
 
 def physical_name(stack, logical_id, resource):
@@ -1134,6 +1135,7 @@ def arn_for(action, stack, logical_id, resource, function):
         # URL and permissions are their function's.
         "lambda": f"{in_region}function:{function_in(stack)}",
         "logs": f"{in_region}log-group:{own}",
+        "scheduler": f"{in_region}schedule/default/{own}",
         "s3": f"arn:aws:s3:::mcp-on-lambda-{ACCOUNT}-{REGION}/code/{function}/none/0.zip",
         "secretsmanager": f"{in_region}secret:{own}-AbCdEf",
         "sns": f"{in_region}{own}",
@@ -1144,7 +1146,7 @@ def refused(name, database):
     """What CloudFormation's handlers would be refused if the role deployed a template: type, permission, resource, and the
     properties of the resource."""
     function = templates.function_of(name)
-    statements = deploy_role("weather", database, Function=function)
+    statements = deploy_role("weather", database, Function=function, Tasks="yes")
     for stack, logical_id, resource in with_nested(name, "weather"):
         kind = resource["Type"]
         service = f"{kind.split('::')[1].lower()}.amazonaws.com"

@@ -32,10 +32,10 @@ def test_a_deployment_whose_features_are_unknown_has_to_name_them(code_key):
     arguments = argparse.Namespace(subject="greeter", features=None)
 
     with pytest.raises(SystemExit, match="FEATURES=otel, or FEATURES=none"):
-        feature_sets.choose_features(arguments, True, feature_sets.running("greeter", stack))
+        feature_sets.choose_features(arguments, {"auth"}, feature_sets.running("greeter", stack))
     # There is nothing to lose.
     api_docs = argparse.Namespace(subject="api-docs", features=None)
-    assert feature_sets.choose_features(api_docs, True, feature_sets.running("api-docs", stack)) == []
+    assert feature_sets.choose_features(api_docs, {"auth"}, feature_sets.running("api-docs", stack)) == []
 
 
 @pytest.mark.parametrize(
