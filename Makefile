@@ -1,7 +1,7 @@
 # Short names for the commands that people and CI run. Logic belongs in $(SCRIPTS)/.
 
 .DEFAULT_GOAL := help
-.PHONY: help new new-workspace dev test clients conformance check contract coverage bench bench-database budget bench-proxies soak advisories build sbom move-events deploy rollback verify-account deploy-code outputs destroy clean
+.PHONY: help new new-workspace dev test clients conformance check contract coverage bench bench-database budget bench-proxies soak advisories build sbom move-events deploy rollback verify-account deploy-code outputs delete-subject destroy clean
 
 PYTHON ?= python3
 # Beside this file, which the Makefile of another workspace reads, too (`make new-workspace`).
@@ -22,8 +22,8 @@ new: ## Create a function from a template: make new NAME=weather; KIND=stateful:
 new-workspace: ## Create a repository of your own on these crates: make new-workspace FOLDER=../mine; GIT_URL=… in place of origin
 	@$(PYTHON) $(SCRIPTS)/new_workspace.py "$(FOLDER)" $(if $(GIT_URL),--git-url '$(GIT_URL)')
 
-dev: ## Run the functions, or FUNCTION=a,b, on this machine, rebuilt on each change; AUTH=a: that one, with an issuer of tokens; DATABASE=dsql: event-logger on the emulator of Aurora DSQL
-	@$(PYTHON) $(SCRIPTS)/dev.py $(CHOSEN) $(if $(AUTH),--auth $(AUTH)) $(if $(DATABASE),--database $(DATABASE))
+dev: ## Run the functions, or FUNCTION=a,b, on this machine, rebuilt on each change; AUTH=a: that one, with an issuer of tokens; DATABASE=dsql: event-logger on the emulator of Aurora DSQL; TASKS=a: that one, and a second function that runs its tasks
+	@$(PYTHON) $(SCRIPTS)/dev.py $(CHOSEN) $(if $(AUTH),--auth $(AUTH)) $(if $(DATABASE),--database $(DATABASE)) $(if $(TASKS),--tasks $(TASKS))
 
 test: ## Run all tests: Rust, the official clients, five programs, the conformance suite; FUNCTION=a,b: those of these functions
 	$(PYTHON) $(SCRIPTS)/test.py $(CHOSEN)
@@ -96,6 +96,9 @@ deploy-code: ## Deploy FUNCTION=greeter without a stack, with `cargo lambda depl
 
 outputs: ## Show the outputs of STACK=…: URLs, ids
 	@$(DEPLOY) outputs $(STACK) $(NAMED)
+
+delete-subject: ## Delete the rows that the server of STACK=… has of a person: ISSUER=…, SUBJECT=… (docs/state.md)
+	@$(DEPLOY) delete-subject $(STACK) $(NAMED) $(CONFIRMED) --issuer '$(ISSUER)' --subject '$(SUBJECT)'
 
 destroy: ## Delete STACK=… from AWS; a database leaves a snapshot
 	@$(DEPLOY) down $(STACK) $(NAMED) $(CONFIRMED) $(ROLE)

@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
-"""`make deploy`, `rollback`, `deploy-code`, `outputs` and `destroy`: deployment of functions to an AWS account.
+"""`make deploy`, `rollback`, `deploy-code`, `outputs`, `delete-subject` and `destroy`: deployment of functions to an AWS account.
 
     deploy.py up STACK [--parameter NAME=VALUE]...    creates or updates a stack, publishes a version, moves the alias to it
     deploy.py rollback STACK [--version N]            moves the alias to an earlier version
     deploy.py code FUNCTION [--env-file FILE]         `cargo lambda deploy`, without a stack
     deploy.py outputs STACK                           prints the stack's outputs: URLs, ids
+    deploy.py delete-subject STACK --issuer URL --subject ID
+                                                      deletes what the server's store has of a person
     deploy.py down STACK                              deletes the stack
 
 Account and region come from the configuration of the AWS SDKs: AWS_PROFILE, `aws sso login`, AWS_REGION and so on. A command that
@@ -31,7 +33,7 @@ import build
 import templates
 import tools
 from deploying import features as feature_sets
-from deploying import settings, tasks
+from deploying import settings, subjects, tasks
 from deploying.account import Account
 from deploying.artifacts import Artifacts, archive_of
 from deploying.changes import PROTECTED, removed
@@ -65,12 +67,12 @@ def read_arguments():
         own.set_defaults(run=run)
         return own
 
-    up_command, outputs_command, down_command, rollback_command = (
+    up_command, outputs_command, down_command, rollback_command, delete_command = (
         command(name, run, "STACK", templates.stacks())
-        for name, run in (("up", up), ("outputs", outputs), ("down", down), ("rollback", rollback))
+        for name, run in (("up", up), ("outputs", outputs), ("down", down), ("rollback", rollback), ("delete-subject", delete_subject))
     )
     code_command = command("code", code, "FUNCTION", tools.FUNCTIONS)
-    for own in (up_command, outputs_command, down_command, rollback_command):
+    for own in (up_command, outputs_command, down_command, rollback_command, delete_command):
         own.add_argument("--name", help="name of the stack; that of the template unless given")
     for own in (up_command, down_command, rollback_command):
         own.add_argument("--role-arn", help="role that CloudFormation assumes to change resources; the caller's permissions unless given")
@@ -84,6 +86,8 @@ def read_arguments():
         "--version", type=settings.version, metavar="N", help="version to move the alias to; the one before the live version unless given"
     )
     rollback_command.add_argument("--no-check", action="store_true", help="do not invoke the version before it serves requests")
+    delete_command.add_argument("--issuer", required=True, help="the issuer of the person's tokens, exactly as in `iss`")
+    delete_command.add_argument("--subject", required=True, dest="person", metavar="SUBJECT", help="the person's `sub` at the issuer")
     add_options_of_up(up_command)
     for own in (up_command, code_command):
         own.add_argument("--lambda-dir", type=pathlib.Path, help="folder with the zips of `make build` for arm64; nothing is built then")
@@ -93,7 +97,7 @@ def read_arguments():
             f"{build.NO_FEATURES} for none",
         )
         own.add_argument("--no-doctor", action="store_true", help="print the `mcpl doctor` command for the URL, and do not run it")
-    for own in (up_command, code_command, down_command, rollback_command):
+    for own in (up_command, code_command, down_command, rollback_command, delete_command):
         own.add_argument("--yes", action="store_true", help="do not ask for confirmation")
     return parser.parse_args()
 
@@ -244,6 +248,14 @@ def code(account, arguments):
 
 def outputs(account, arguments):
     show(Stack(account, arguments.name or arguments.subject).outputs())
+
+
+def delete_subject(account, arguments):
+    stack = Stack(account, arguments.name or arguments.subject)
+    if not stack.is_made:
+        sys.exit(f"there is no stack {stack.name}")
+    account.ask(arguments, f"stack    {stack.name}: all rows of {arguments.person} of {arguments.issuer} will be deleted, with open tasks")
+    subjects.delete(account, stack, arguments.issuer, arguments.person)
 
 
 def show(stack_outputs):

@@ -2,6 +2,7 @@
 
 import ast
 import datetime
+import json
 
 import aws_versions
 import boto3
@@ -233,6 +234,43 @@ def test_the_feature_comes_with_the_parameter(deploy):
     assert "/tasks/" in values["CodeKey"] and values["TasksAlias"] == values["LiveTasksAlias"] == [*aliases()][0]
     refused = deploy("TasksAlias=live", code=1)
     assert "set by make deploy itself" in refused.stderr
+
+
+def delete(*words):
+    return run("delete-subject", NAME, "--issuer", "https://id.example.com", "--subject", "ada", *words)
+
+
+def test_the_rows_of_a_person_are_deleted_by_the_code_that_is_live(deploy):
+    deploy(ON)
+    deploy(content=b"second")
+    assert run("rollback", NAME, "--yes").code == 0
+    events, left = [], [800, 0]
+
+    def answer(function, event):
+        events.append((function.version, event))
+        return json.dumps({"deleted": 500, "left": left[len(events) - 1]}).encode()
+
+    aws_versions.running_tasks[0] = answer
+    refused = delete()
+    ended = delete("--yes")
+
+    assert "all rows of ada of https://id.example.com will be deleted" in refused.stdout and refused.code == 1
+    event = {"mcpDeleteSubject": {"issuer": "https://id.example.com", "subject": "ada"}}
+    assert ended.code == 0 and "1000 rows were deleted" in ended.stdout
+    assert [(int(version), own) for version, own in events] == [(1, event)] * 2
+
+
+def test_rows_that_are_left_fail_the_deletion(deploy):
+    deploy()
+    assert "has no function that runs tasks" in delete("--yes").stderr
+    deploy(ON)
+
+    aws_versions.running_tasks[0] = lambda *_: b'{"deleted": 1, "left": 1}'
+    assert "1 rows are left: the person still calls" in delete("--yes").stderr
+    aws_versions.running_tasks[0] = lambda *_: b'{"woken": 0}'
+    assert "did not delete the rows; 0 were deleted before" in delete("--yes").stderr
+    aws_versions.running_tasks[0] = lambda *_: RuntimeError("the store is away")
+    assert "the store is away" in delete("--yes").stderr
 
 
 def test_a_stack_without_tasks_has_no_resource_of_them(deploy):

@@ -145,6 +145,8 @@ mod secrets;
 mod shutdown;
 mod sse;
 #[cfg(feature = "tasks")]
+mod subject_deletion;
+#[cfg(feature = "tasks")]
 mod tasks;
 #[cfg(feature = "token-exchange")]
 mod token_exchange;

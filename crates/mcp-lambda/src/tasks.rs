@@ -1,7 +1,7 @@
 //! Tasks on Lambda: the URL function wakes a second function of the same zip, which runs the handlers (`MCP_ROLE=tasks`).
 //!
 //! A wake-up is an event of an asynchronous invocation. The function that runs tasks accepts only wake-ups with the server's
-//! authentication code, and the event of its schedule, which has no content. It serves no HTTP request.
+//! authentication code, the event of its schedule, which has no content, and the deletion of a person's rows. It serves no HTTP request.
 
 use std::{
     convert::Infallible,
@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::time::timeout_at;
 
-use crate::{Env, McpService, invocations, logs::REJECTION};
+use crate::{Env, McpService, invocations, logs::REJECTION, subject_deletion::Subject};
 
 const ROLE: &str = "MCP_ROLE";
 /// The role of the function that runs tasks.
@@ -103,8 +103,13 @@ impl WakeTask for Invoker {
 pub(crate) async fn run(service: McpService) -> Result<Infallible, BoxError> {
     let runner = service.server().tasks().ok_or("the server has no tasks")?;
     let job = |event: bytes::Bytes, invocation| {
-        let runner = runner.clone();
-        async move { handle(&runner, &event, invocation).await }
+        let (runner, service) = (runner.clone(), service.clone());
+        async move {
+            match (Subject::of(&event), service.server().store()) {
+                (Some(subject), Some(store)) => subject.delete(store, &invocation).await,
+                _ => handle(&runner, &event, invocation).await,
+            }
+        }
     };
     invocations::run_job(job).await
 }
