@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """`make dev`: runs the functions on this machine behind `cargo lambda watch`, which rebuilds them on each change.
 
-    python3 scripts/dev.py [--functions NAME,NAME] [--port PORT] [--no-reload] [--data FOLDER] [--auth FUNCTION] [--database dsql]
+    python3 scripts/dev.py [--functions NAME,NAME] [--port PORT] [--no-reload] [--data FOLDER] [--auth FUNCTION] [--database dsql] [--tasks FUNCTION]
 
 `--functions` (`make dev FUNCTION=greeter`) runs these alone. Everyone may do everything there; with `--auth event-logger` (`make dev AUTH=event-logger`) that one alone is run, closed,
 with an issuer of tokens on this machine that signs anyone in. With `--database dsql` (`make dev DATABASE=dsql`) event-logger runs on the
-emulator of Aurora DSQL; its schema is migrated once, at the start. Variables such as MCP_INVOKE_MODE reach the functions. Ctrl-C ends everything
+emulator of Aurora DSQL; its schema is migrated once, at the start. With `--tasks event-logger` (`make dev TASKS=event-logger`) that one alone is run, with its
+feature `tasks`, and a second process runs its tasks, as the second function on Lambda does. Variables such as MCP_INVOKE_MODE reach the functions. Ctrl-C ends everything
 that was started.
 """
 
@@ -34,6 +35,9 @@ import tools
 STARTUP_SECONDS = 600
 DATA = tools.PROJECT / ".dev" / "postgres"
 DSQL = "dsql"
+TASKS = "tasks"
+# The variables that a function reads.
+OF_FUNCTIONS = ("AWS_", "COGNITO_", "DATABASE_URL", "DB_", "GOOGLE_", "MCP_", "OIDC_")
 FUNCTION_OF_DSQL = "event-logger"
 
 
@@ -44,20 +48,23 @@ def main():
     chosen = parser.add_mutually_exclusive_group()
     chosen.add_argument("--functions", default="", metavar="NAMES", help=f"some of {', '.join(tools.FUNCTIONS)}, separated by commas")
     chosen.add_argument("--auth", choices=tools.FUNCTIONS, help="run this one alone, closed, and an issuer that signs anyone in")
+    chosen.add_argument("--tasks", choices=tools.FUNCTIONS, help="run this one alone, and a second function that runs its tasks")
     parser.add_argument("--database", choices=[DSQL], help=f"run {FUNCTION_OF_DSQL}, or the one that is named, on the emulator of Aurora DSQL")
     parser.add_argument("--data", type=pathlib.Path, default=DATA, help="where Postgres keeps its data, unless DATABASE_URL is set")
     arguments = parser.parse_args()
 
-    functions = tools.chosen(arguments.auth or arguments.functions or (FUNCTION_OF_DSQL if arguments.database and FUNCTION_OF_DSQL in tools.FUNCTIONS else ""))
+    functions = tools.chosen(arguments.auth or arguments.tasks or arguments.functions or (FUNCTION_OF_DSQL if arguments.database and FUNCTION_OF_DSQL in tools.FUNCTIONS else ""))
     if arguments.database and len(functions) > 1:
         sys.exit(f"a cluster of Aurora DSQL has one database: choose one of {', '.join(functions)}")
+    if arguments.tasks and TASKS not in tools.features(arguments.tasks):
+        sys.exit(f"{arguments.tasks} has no feature {TASKS}: add it to its Cargo.toml (docs/state.md)")
     tools.install_lambda()
     if arguments.auth:
         tools.install_test()
     # As the watcher will, which has little time for the first call.
-    tools.build(*functions, options=["--manifest-path", str(manifest(functions))])
-    if arguments.database:
-        command, environment = tools.of_framework("build", "--quiet", "--locked", "--package", "dsql-emulator")
+    tools.build(*functions, options=["--manifest-path", str(manifest(functions)), *features(arguments)])
+    for emulator in [*(["dsql-emulator"] if arguments.database else []), *(["function-url-emulator"] if arguments.tasks else [])]:
+        command, environment = tools.of_framework("build", "--quiet", "--locked", "--package", emulator)
         if code := subprocess.run(command, cwd=tools.PROJECT, env=environment).returncode:
             sys.exit(code)
     data = postgres.reachable(arguments.data)
@@ -73,10 +80,14 @@ def main():
         if arguments.auth:
             own_issuer = issuer.Issuer()
             started.callback(own_issuer.stop)
-        serve(arguments, functions, database, cluster, own_issuer)
+        serve(arguments, functions, database, cluster, own_issuer, started)
 
 
-def serve(arguments, functions, database, cluster, own_issuer):
+def features(arguments):
+    return ["--features", TASKS] if arguments.tasks else []
+
+
+def serve(arguments, functions, database, cluster, own_issuer, started):
     port = arguments.port or (9000 if is_free(9000) else postgres.free_port())
     if own_issuer:
         variables = {**os.environ, "OIDC_ISSUER": own_issuer.url, "MCP_AUTH": "required"}
@@ -84,13 +95,15 @@ def serve(arguments, functions, database, cluster, own_issuer):
         # For this machine alone: every caller of these functions may do everything.
         # The key is for api-docs, which asks: a question lasts no longer than the functions run.
         key = base64.b64encode(os.urandom(32)).decode()
-        variables = {"MCP_AUTH": "dangerously-off", "MCP_STATE_KEY": key, **os.environ}
+        variables = {"MCP_AUTH": "dangerously-off", "MCP_STATE_KEY": kept_key(arguments.data) if arguments.tasks else key, **os.environ}
     script = os.path.relpath(tools.FRAMEWORK / "scripts" / "start_function.sh", tools.PROJECT)
     variables |= {runner(): f"sh {script}", "DEV_URL": f"http://127.0.0.1:{port}/lambda-url"}
     variables["DEV_DATABASE_SERVER"] = database.url.rpartition("/")[0] if database and not cluster else ""
     if cluster:
         variables = emulated.without_database(variables) | cluster.variables()
-    watch = start_watch(port, arguments.no_reload, variables, functions)
+    if arguments.tasks:
+        variables |= start_tasks(arguments.tasks, variables, started)
+    watch = start_watch(port, arguments, variables, functions)
     # SIGINT too: a process that a script starts in the background ignores it otherwise.
     for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(name, interrupt)
@@ -104,6 +117,31 @@ def serve(arguments, functions, database, cluster, own_issuer):
     finally:
         stop(watch)
     sys.exit(0 if watch.returncode in (0, -signal.SIGINT, -signal.SIGTERM) else 1)
+
+
+def kept_key(data):
+    """The state key of tasks, which outlive `make dev` in the database as they outlive an environment on Lambda."""
+    path = data.parent / "state-key"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch(mode=0o600)
+        path.write_text(base64.b64encode(os.urandom(32)).decode())
+    return path.read_text()
+
+
+def start_tasks(function, variables, started):
+    """Starts the second function, which runs tasks; returns the variables by which the first one wakes it. An environment of it ends two
+    seconds after its last run, so that the next one has the code of the last build."""
+    port, name = postgres.free_port(), f"{function}-tasks"
+    waking = {
+        **emulated.CREDENTIALS, "MCP_TASKS_FUNCTION": name, "AWS_ENDPOINT_URL_LAMBDA": f"http://127.0.0.1:{port}",
+    }
+    own = {key: value for key, value in variables.items() if key.startswith(OF_FUNCTIONS)} | waking
+    if server := variables["DEV_DATABASE_SERVER"]:
+        own["DATABASE_URL"] = f"{server}/{function}"
+    options = ["--asynchronous", "--name", name, "--port", port, "--timeout", 900, "--idle-timeout", 2, "--retry-after", 5]
+    started.enter_context(emulated.Emulated(function, "buffered", 0, *options, **{**own, "MCP_ROLE": "tasks"}))
+    return waking
 
 
 def interrupt(*_):
@@ -122,10 +160,10 @@ def runner():
     return f"CARGO_TARGET_{host.upper().replace('-', '_')}_RUNNER"
 
 
-def start_watch(port, no_reload, variables, functions):
+def start_watch(port, arguments, variables, functions):
     command = ["cargo", "lambda", "watch", "--invoke-address", "127.0.0.1", "--invoke-port", str(port), "--disable-cors"]
-    command += ["--manifest-path", str(manifest(functions))]
-    if no_reload:
+    command += ["--manifest-path", str(manifest(functions)), *features(arguments)]
+    if arguments.no_reload:
         command.append("--ignore-changes")
     # A session of its own: Ctrl-C reaches this process alone, which then ends the whole group.
     return subprocess.Popen(
@@ -177,6 +215,8 @@ def introduce(port, functions, database, cluster, own_issuer, variables):
         print(f"\nPostgres is running at {database.url}; it keeps its data, in a database for each function", flush=True)
     if cluster:
         print(f"\nThe emulator of Aurora DSQL is running at {cluster.host}:{cluster.port}, in front of Postgres", flush=True)
+    if "MCP_TASKS_FUNCTION" in variables:
+        print(f"\n{variables['MCP_TASKS_FUNCTION']} runs tasks; they stay in the database until they expire", flush=True)
     if own_issuer:
         print(f"\nAn issuer of tokens is running at {own_issuer.url}; it signs in anyone, by any name", flush=True)
     else:

@@ -7,6 +7,7 @@ import socket
 import shutil
 import subprocess
 import sys
+import time
 import urllib.parse
 import urllib.request
 
@@ -14,6 +15,7 @@ import dev as dev_script
 import processes
 import psycopg
 import pytest
+import tools
 from conftest import Dev
 
 
@@ -69,6 +71,52 @@ def call(url, tool, **arguments):
     request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
     with urllib.request.urlopen(request) as response:
         return json.load(response)["result"]
+
+
+def test_tasks_run_in_a_second_function_as_a_command_of_the_documentation_says():
+    text = (tools.FRAMEWORK / "docs" / "state.md").read_text()
+    (command,) = re.findall(r"^make dev (.*TASKS=.*)$", text, re.MULTILINE)
+    dev = Dev("--tasks", *re.findall(r"^TASKS=(\S+)$", command))
+    try:
+        url = dev.url("event-logger")
+        call(url, "log_event", event_name="exported")
+        created = request(url, "tools/call", "export_events", {"name": "export_events", "arguments": {"days": 3}})
+        task = created["taskId"]
+        deadline = time.monotonic() + 60
+        while (state := request(url, "tasks/get", task, {"taskId": task}))["status"] == "working":
+            assert time.monotonic() < deadline, state
+            time.sleep(0.1)
+        with psycopg.connect(re.search(r"^Postgres is running at (\S+);", dev.output, re.MULTILINE)[1].rpartition("/")[0] + "/event-logger") as connection:
+            (rows,) = connection.execute("SELECT count(*) FROM mcp.state WHERE kind = 'task'").fetchone()
+        started = dev_script.descendants(dev.process.pid)
+    finally:
+        code = dev.stop()
+
+    assert (code, state["status"], rows) == (0, "completed", 1)
+    assert state["result"]["structuredContent"]["total"] == 1
+    assert re.search(r"^event-logger-tasks runs tasks;", dev.output, re.MULTILINE)
+    assert {pid for pid, _, state in processes.listed() if state != "Z"}.isdisjoint(started)
+
+
+def request(url, method, item, params):
+    """A request of a client with the extension for tasks."""
+    meta = {
+        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+        "io.modelcontextprotocol/clientCapabilities": {"extensions": {"io.modelcontextprotocol/tasks": {}}},
+        "io.modelcontextprotocol/clientInfo": {"name": "tests", "version": "1"},
+    }
+    body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": {**params, "_meta": meta}}
+    headers = {
+        "Content-Type": "application/json", "Accept": "application/json, text/event-stream", "MCP-Protocol-Version": "2026-07-28",
+        "Mcp-Method": method, "Mcp-Name": item,
+    }
+    with urllib.request.urlopen(urllib.request.Request(url, json.dumps(body).encode(), headers)) as response:
+        return json.load(response)["result"]
+
+
+def test_functions_without_the_feature_have_no_tasks():
+    ended = subprocess.run([sys.executable, dev_script.__file__, "--tasks", "greeter"], capture_output=True, text=True)
+    assert ended.returncode == 1 and "greeter has no feature tasks" in ended.stderr
 
 
 def test_a_cluster_is_for_one_function():
