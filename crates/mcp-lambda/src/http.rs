@@ -4,14 +4,14 @@
 //! media type, size, JSON-RPC, protocol version, mirrored headers. Then `mcp-server` dispatches it, and its result gets a status.
 //!
 //! Bottom-up: `responses` builds responses, `exchange` is the state of a request, `finisher` converts an outcome into a response,
-//! `limits` rejects requests over a rate limit, `handler_scopes` handles scope errors of handlers, `legacy_questions` asks clients of
-//! 2025-11-25, `calls` serves a request and `batch` a batch, `discovery` serves the HTML page and the metadata, `routes` serves other
-//! paths and layers. `service` implements `tower_service::Service`.
+//! `limits` rejects requests over a rate limit, `admission` authenticates the caller, `handler_scopes` handles scope errors of
+//! handlers, `legacy_questions` asks clients of 2025-11-25, `calls` serves a request and `batch` a batch, `discovery` serves the HTML
+//! page and the metadata, `routes` serves other paths and layers. `service` implements `tower_service::Service`.
 
 use std::{
     borrow::Cow,
     fmt,
-    sync::{Arc, Mutex, OnceLock},
+    sync::{Arc, OnceLock},
     time::Instant,
 };
 
@@ -24,13 +24,12 @@ use crate::{
     Body, EventSource, HttpConfig, IamIdentity, InvokeMode, PublicUrl,
     authentication::{Authenticator, Challenger, security_schemes},
     call_log::CallLogs,
-    config,
-    headers::{self, Accept},
+    config, headers,
     logs::REJECTION,
     origin::{OriginVerdict, add_preflight_headers},
-    traces::server_span,
 };
 
+mod admission;
 mod batch;
 mod calls;
 mod discovery;
@@ -45,7 +44,8 @@ mod responses;
 mod routes;
 mod service;
 
-use exchange::{Exchange, ResponseLimits};
+use admission::Admitted;
+use exchange::ResponseLimits;
 pub(crate) use responses::{bad_request, internal_error};
 use responses::{empty, error_response, method_not_allowed, not_found};
 use routes::{Layered, Route, RouteRequest};
@@ -191,46 +191,13 @@ impl McpService {
             match parts.method {
                 Method::POST => {
                     let begin = Instant::now();
-                    let iam = transport.and_then(|transport| transport.iam.as_ref());
                     let message = calls::parse_body(&parts.headers, &body);
-                    let span = server_span(message.as_ref().ok(), &invocation);
-                    let admission = self.authenticator.admit(&parts.headers, own_url, iam, &invocation);
-                    let admitted = admission.instrument(span.clone()).await;
-                    let (principal, rejected) = match admitted {
-                        Ok(principal) => (principal, None),
-                        Err(rejected) => (None, Some(rejected)),
-                    };
-                    #[cfg(any(feature = "limits", feature = "store"))]
-                    let address = parts.extensions.get().map(|crate::transport::SourceAddress(address)| *address);
-                    #[cfg(not(any(feature = "limits", feature = "store")))]
-                    let address = None;
-                    let invocation = Invocation { principal, address, ..invocation };
-                    #[cfg(feature = "token-exchange")]
-                    let invocation = self.authenticator.with_caller_token(&parts.headers, invocation);
-                    let invocation = Arc::new(invocation);
-                    let exchange = Exchange {
-                        headers: &parts.headers,
-                        accept: Accept::of(&parts.headers),
-                        log: Mutex::new(Some(self.logs.begin(&invocation, begin, span.clone()))),
-                        invocation,
-                        limits: self.limits(transport),
-                        challenger,
-                        #[cfg(feature = "limits")]
-                        address,
-                    };
-                    #[cfg(feature = "limits")]
-                    let limited = {
-                        let (invocation, message) = (&exchange.invocation, message.as_ref().ok());
-                        let is_authenticated = invocation.principal.is_some();
-                        self.count_anonymous(address, is_authenticated, rejected.as_ref(), message, invocation.received)
-                            .map(|limited| exchange.reject_anonymous(&limited, message))
-                    };
-                    #[cfg(not(feature = "limits"))]
-                    let limited = None;
-                    let response = match (limited, &rejected) {
-                        (None, None) => self.post(&exchange, message).instrument(span).await,
-                        (None, Some(rejected)) => exchange.reject(rejected, message.as_ref().ok()),
-                        (Some(limited), _) => limited,
+                    let admission =
+                        self.admitted(begin, &parts, message.as_ref().ok(), transport, challenger, invocation);
+                    let Admitted { exchange, span, rejection } = admission.await;
+                    let response = match rejection {
+                        Some(rejection) => *rejection,
+                        None => self.post(&exchange, message).instrument(span).await,
                     };
                     exchange.log_before_dispatch(&response);
                     response

@@ -13,7 +13,7 @@ use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use mcp_lambda::{
     HttpConfig, McpService,
-    transport::{Body, InvokeMode},
+    transport::{Body, EventSource, InvokeMode, Transport},
 };
 use mcp_protocol::{LoggingLevel, ProtocolVersion};
 use mcp_server::{
@@ -27,6 +27,7 @@ use serde_json::{Value, json};
 
 use crate::common::capture_logs;
 
+mod admission;
 mod hostile;
 mod lost;
 mod reply;

@@ -2,7 +2,6 @@
 
 use std::{
     borrow::Cow,
-    sync::Mutex,
     time::{Duration, Instant},
 };
 
@@ -24,13 +23,13 @@ use crate::{
     authentication::Challenger,
     call_log::CallLog,
     era,
-    headers::{self, Accept},
+    headers,
     http::{
+        admission::Admitted,
         calls::log_request,
         responses::{call_error_response, event_stream, invalid_request, not_acceptable},
     },
     sse::{self, PendingEvents},
-    traces::server_span,
 };
 
 /// How long a claim outlives the deadline of its environment, and how long it lasts without a deadline.
@@ -46,42 +45,11 @@ impl McpService {
         challenger: Challenger<'_>,
         invocation: Invocation,
     ) -> Response<Body> {
-        let begin = Instant::now();
-        let iam = transport.and_then(|transport| transport.iam.as_ref());
-        let span = server_span(None, &invocation);
-        let admission = self.authenticator.admit(&parts.headers, challenger.own_url, iam, &invocation);
-        let (principal, rejected) = match admission.instrument(span.clone()).await {
-            Ok(principal) => (principal, None),
-            Err(rejected) => (None, Some(rejected)),
-        };
-        let invocation = Invocation { principal, ..invocation };
-        #[cfg(feature = "token-exchange")]
-        let invocation = self.authenticator.with_caller_token(&parts.headers, invocation);
-        let invocation = std::sync::Arc::new(invocation);
-        let exchange = Exchange {
-            headers: &parts.headers,
-            accept: Accept::of(&parts.headers),
-            log: Mutex::new(Some(self.logs.begin(&invocation, begin, span.clone()))),
-            invocation,
-            limits: self.limits(transport),
-            challenger,
-            #[cfg(feature = "limits")]
-            address: crate::http::limits::source_address(&parts.extensions),
-        };
-        #[cfg(feature = "limits")]
-        {
-            let (invocation, is_authenticated) = (&exchange.invocation, exchange.invocation.principal.is_some());
-            let limited =
-                self.count_anonymous(exchange.address, is_authenticated, rejected.as_ref(), None, invocation.received);
-            if let Some(limited) = limited {
-                let response = exchange.reject_anonymous(&limited, None);
-                exchange.log_before_dispatch(&response);
-                return response;
-            }
-        }
-        let response = match &rejected {
+        let admission = self.admitted(Instant::now(), parts, None, transport, challenger, invocation);
+        let Admitted { exchange, span, rejection } = admission.await;
+        let response = match rejection {
+            Some(rejection) => *rejection,
             None => self.continue_stream(&exchange).instrument(span).await,
-            Some(rejected) => exchange.reject(rejected, None),
         };
         exchange.log_before_dispatch(&response);
         response
