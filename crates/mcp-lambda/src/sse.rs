@@ -21,6 +21,9 @@ use crate::events::encoded_bytes;
 /// How often an idle stream sends a comment, so that no proxy closes the connection.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
+/// For the headers of a buffered response, and the event with which a stream begins.
+const RESERVED_BYTES: usize = 4096;
+
 /// Formats one message as an event. JSON without line breaks needs only one `data` field.
 pub(crate) fn event(message: &str) -> String {
     format!("data: {message}\n\n")
@@ -108,6 +111,12 @@ impl PendingEvents {
         Self { events: Vec::new(), left: max_bytes, max_bytes }
     }
 
+    /// At most `pending_bytes` of notifications, in a response of at most `max_bytes`.
+    #[cfg(all(feature = "interactive", feature = "store"))]
+    pub(crate) fn bounded(max_bytes: usize, pending_bytes: usize) -> Self {
+        Self { left: pending_bytes.min(max_bytes), ..Self::new(max_bytes) }
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.events.is_empty()
     }
@@ -128,9 +137,10 @@ impl PendingEvents {
         }
     }
 
-    /// The events that fit, followed by `last`, whose encoded size is `last_bytes` bytes.
-    pub(crate) fn join_before(&self, last: &str, last_bytes: usize) -> String {
-        let mut left = self.max_bytes.saturating_sub(last_bytes);
+    /// The events that fit, followed by `last`.
+    pub(crate) fn join_before(&self, last: &str) -> String {
+        // After escaping, also far from the limit: the events fill what is left.
+        let mut left = self.max_bytes.saturating_sub(encoded_bytes(&HeaderMap::new(), last) + RESERVED_BYTES);
         let mut events = String::new();
         for event in &self.events {
             let Some(rest) = left.checked_sub(encoded_bytes(&HeaderMap::new(), event)) else { break };

@@ -4,6 +4,8 @@
 //! checked wherever an item is reached, before the author's code runs.
 
 mod handler_scopes;
+#[cfg(any(feature = "limits", all(feature = "interactive", feature = "store")))]
+pub(crate) mod network;
 pub(crate) mod principal;
 #[cfg(feature = "pseudonyms")]
 pub(crate) mod pseudonym;

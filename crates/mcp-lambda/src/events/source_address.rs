@@ -10,7 +10,8 @@ use super::{
     member::{Member, Text},
 };
 
-/// The network address of the caller, as an extension of the request. Rate limits of anonymous callers count by it.
+/// The network address of the caller, as an extension of the request. Rate limits and open questions of
+/// anonymous callers are counted by it.
 ///
 /// It is the address of the connection as the platform has seen it: `requestContext.http.sourceIp` of a Function URL or an HTTP API,
 /// `requestContext.identity.sourceIp` of a REST API. Behind a CDN it is the CDN's. The event of a load balancer has none. The header

@@ -109,9 +109,8 @@ impl McpService {
         if sent.is_empty() && !exchange.accept.is_stream_only() {
             return json_body(StatusCode::OK, format!("[{}]", responses.join(",")));
         }
-        let weight = responses.iter().map(|response| encoded_bytes(&HeaderMap::new(), &sse::event(response))).sum();
         let responses: String = responses.iter().map(|response| sse::event(response)).collect();
-        event_stream(Body::whole(sent.join_before(&responses, weight)))
+        event_stream(Body::whole(sent.join_before(&responses)))
     }
 
     fn resolve<'a>(

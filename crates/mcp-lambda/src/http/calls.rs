@@ -110,7 +110,7 @@ impl McpService {
                 let response =
                     finisher.respond(outcome, PendingEvents::new(exchange.limits.max_bytes), exchange.accept);
                 #[cfg(all(feature = "interactive", feature = "store"))]
-                let response = self.with_session_id(request, response);
+                let response = self.with_session_id(exchange, request, response);
                 return response;
             }
             CallResponse::Pending(work) => work,

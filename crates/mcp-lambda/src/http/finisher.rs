@@ -65,7 +65,7 @@ impl Finisher {
         }
     }
 
-    pub(super) fn encoded_size(&self, message: &str) -> usize {
+    fn encoded_size(&self, message: &str) -> usize {
         match self.limits.streams {
             true => message.len(),
             // Fast path: the size after escaping matters only near the limit.
@@ -82,7 +82,7 @@ impl Finisher {
             false => message,
             true => {
                 let last = sse::event(&message);
-                sent.join_before(&last, self.encoded_size(&last))
+                sent.join_before(&last)
             }
         };
         if let Some(log) = self.log {

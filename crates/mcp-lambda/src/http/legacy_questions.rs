@@ -4,7 +4,9 @@
 //! Every body here is complete, in both invoke modes: no invocation waits for an answer, and a handler runs to its end even if its
 //! client disconnects.
 
-use http::{HeaderValue, Response, StatusCode};
+use std::time::Duration;
+
+use http::{HeaderValue, Response, StatusCode, header};
 use mcp_protocol::{
     ClientCapabilities, Message, ProtocolVersion, Request, RequestId, RequestMeta, RequestParams,
     json::{self, Budget},
@@ -17,6 +19,7 @@ use mcp_server::{
 };
 use serde::Deserialize;
 use serde_json::{json, value::RawValue, value::to_raw_value};
+use tokio::time::Instant;
 
 use super::{
     exchange::Exchange,
@@ -35,6 +38,14 @@ use notifications::{Notifications, rendered};
 
 /// The only revision whose clients resume streams in this way.
 const REVISION: ProtocolVersion = ProtocolVersion::V2025_11_25;
+/// How long a poll waits for the store. Its client comes back.
+const POLL_STORE_TIME: Duration = Duration::from_secs(3);
+/// How long questions, an answer, a cancellation or an outcome wait for the store. No client sends them again.
+const STORE_TIME: Duration = Duration::from_secs(10);
+/// Time to send the response, before the platform's deadline. A handler may have run until half a second before it.
+const SEND_RESERVE: Duration = Duration::from_millis(200);
+/// `Retry-After`, in seconds, if the store fails.
+const RETRY_AFTER: HeaderValue = HeaderValue::from_static("2");
 /// The memory that the capabilities of `initialize` may take.
 const INITIALIZE_BUDGET: Budget = Budget::memory(256 * 1024);
 
@@ -57,7 +68,12 @@ impl McpService {
     }
 
     /// Adds the session id to the response to `initialize`.
-    pub(super) fn with_session_id(&self, request: &Request<'_>, mut response: Response<Body>) -> Response<Body> {
+    pub(super) fn with_session_id(
+        &self,
+        exchange: &Exchange<'_>,
+        request: &Request<'_>,
+        mut response: Response<Body>,
+    ) -> Response<Body> {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
         struct Initialize {
@@ -73,7 +89,7 @@ impl McpService {
             let requested = ProtocolVersion::parse(&params.protocol_version).filter(|version| !version.is_modern());
             requested.unwrap_or(ProtocolVersion::LATEST_LEGACY) == REVISION
         });
-        let id = declared.and_then(|params| questions.session_id(&params.capabilities));
+        let id = declared.and_then(|params| questions.session_id(&params.capabilities, exchange.invocation.address));
         if let Some(Ok(id)) = id.map(HeaderValue::try_from) {
             response.headers_mut().insert(&headers::SESSION_ID, id);
         }
@@ -115,13 +131,12 @@ impl McpService {
             logs: sent.logs,
             progress: sent.progress,
         };
-        let asked = questions.ask(caller, session, new, now).await;
+        let asked = timed(questions, exchange, STORE_TIME).ask(caller, session, new, now).await;
         match asked.and_then(|round| questions.events(caller, &round).ok_or(AskError::Sealing)) {
             Ok(events) => {
                 let (first, rest) = events.split_at(events.len().min(1));
                 let rest = rendered(rest);
-                let size = finisher.encoded_size(&rest);
-                let body = rendered(first) + &sent.events.join_before(&rest, size);
+                let body = rendered(first) + &sent.events.join_before(&rest);
                 end_log(finisher.log, &outcome, body.len());
                 event_stream(Body::whole(body))
             }
@@ -155,7 +170,7 @@ impl McpService {
                 {
                     return Some(exchange.reject_continuation(&limited, None));
                 }
-                match questions.cancel(caller, &session, &id, now).await {
+                match timed(questions, exchange, STORE_TIME).cancel(caller, &session, &id, now).await {
                     Ok(()) => None,
                     Err(error) => Some(store_failed(&error, &exchange.invocation, None)),
                 }
@@ -200,7 +215,7 @@ impl McpService {
             let message = format!("an answer may have at most {} bytes", LegacyQuestions::MAX_ANSWER_BYTES);
             return error_response(StatusCode::PAYLOAD_TOO_LARGE, None, message);
         }
-        match questions.answer(caller, &question, &answer).await {
+        match timed(questions, exchange, STORE_TIME).answer(caller, &question, &answer).await {
             Ok(()) => empty(StatusCode::ACCEPTED),
             Err(error) => store_failed(&error, &exchange.invocation, None),
         }
@@ -260,9 +275,23 @@ fn end_log(log: Option<CallLog>, outcome: &CallOutcome, bytes: usize) {
     }
 }
 
-/// The response when the store fails. The client sends the request again.
+/// The questions, whose store has this time, but ends before the platform's deadline.
+fn timed(questions: &LegacyQuestions, exchange: &Exchange<'_>, time: Duration) -> LegacyQuestions {
+    let end = Instant::now() + time;
+    let deadline = exchange.invocation.deadline.map(|end| end.checked_sub(SEND_RESERVE).unwrap_or(end));
+    questions.until(deadline.map_or(end, |deadline| end.min(deadline.into())))
+}
+
+/// The response when the store fails.
 fn store_failed(error: &StoreError, invocation: &Invocation, id: Option<&RequestId>) -> Response<Body> {
+    log_store_failed(error, invocation);
+    let message = "the question cannot be continued at the moment: try again";
+    let mut response = error_response(StatusCode::SERVICE_UNAVAILABLE, id, message);
+    response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER);
+    response
+}
+
+fn log_store_failed(error: &StoreError, invocation: &Invocation) {
     let reason = mcp_server::error_chain(error);
     tracing::warn!(request_id = invocation.request_id, error = reason, "the store of open questions failed");
-    error_response(StatusCode::SERVICE_UNAVAILABLE, id, "the question cannot be continued at the moment: try again")
 }

@@ -1,8 +1,9 @@
 //! Questions to clients of 2025-11-25: each request reaches another execution environment, and all share a store.
 
 use std::{
+    net::IpAddr,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicU32, Ordering},
     },
     time::{Duration, SystemTime},
@@ -13,7 +14,7 @@ use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use mcp_lambda::{
     HttpConfig, McpService,
-    transport::{Body, EventSource, InvokeMode, Transport},
+    transport::{Body, EventSource, InvokeMode, SourceAddress, Transport},
 };
 use mcp_protocol::{LoggingLevel, ProtocolVersion};
 use mcp_server::{
@@ -28,17 +29,21 @@ use serde_json::{Value, json};
 use crate::common::capture_logs;
 
 mod admission;
+mod faults;
 mod hostile;
 mod lost;
 mod reply;
+mod rotation;
 mod store;
 
 use reply::{Reply, events};
-use store::CountingStore;
+use store::{CountingStore, Health};
 
 #[derive(Default)]
 struct Effects {
     count: AtomicU32,
+    /// That of the store.
+    health: Arc<Mutex<Health>>,
 }
 
 type Context = InteractiveContext<Arc<Effects>>;
@@ -73,6 +78,40 @@ async fn twice(context: Context, _: NoArguments) -> Result<String, HandlerError>
     Ok(format!("{} {}", first.map_or(String::new(), |own| own.name), second.map_or(String::new(), |own| own.name)))
 }
 
+/// An effect in each round.
+async fn cut(context: Context, _: NoArguments) -> Result<String, HandlerError> {
+    let first = context.elicit::<Name>("first", "First name?").await.accepted();
+    let count = Arc::clone(context.state());
+    context.once("first effect", async { Ok::<_, HandlerError>(count.count.fetch_add(1, Ordering::SeqCst)) }).await?;
+    let second = context.elicit::<Name>("second", "Second name?").await.accepted();
+    context.state().count.fetch_add(1, Ordering::SeqCst);
+    Ok(format!("{} {}", first.map_or(String::new(), |own| own.name), second.map_or(String::new(), |own| own.name)))
+}
+
+/// The store is away when this ends.
+async fn breaks(context: Context, args: GreetArgs) -> Result<String, HandlerError> {
+    let effects = Arc::clone(context.state());
+    let text = greet(context, args).await;
+    *effects.health.lock().unwrap() = Health::Away;
+    text
+}
+
+async fn chats(context: Context, args: GreetArgs) -> Result<String, HandlerError> {
+    for _ in 0..90 {
+        context.log(LoggingLevel::Info, None, "x".repeat(20_000)).await;
+    }
+    greet(context, args).await
+}
+
+/// Notifications and a result that consist of quotes.
+async fn quotes(context: Context, _: NoArguments) -> Result<String, HandlerError> {
+    context.elicit::<Name>("name", "Who are you?").await;
+    for _ in 0..90 {
+        context.log(LoggingLevel::Info, None, "\"".repeat(10_000)).await;
+    }
+    Ok("\"".repeat(100_000))
+}
+
 async fn visit(context: Context, _: NoArguments) -> Result<String, HandlerError> {
     Ok(format!("{:?}", context.elicit_url("page", "Pay, please.", "https://pay.example.com/1").await))
 }
@@ -94,11 +133,19 @@ async fn secret(context: Context) -> Result<String, HandlerError> {
 }
 
 /// Execution environments that share a store.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 struct World {
     store: CountingStore,
     effects: Arc<Effects>,
     mode: InvokeMode,
+}
+
+impl Default for World {
+    fn default() -> Self {
+        let store = CountingStore::default();
+        let effects = Effects { health: Arc::clone(&store.health), ..Effects::default() };
+        Self { store, effects: Arc::new(effects), mode: InvokeMode::default() }
+    }
 }
 
 impl World {
@@ -107,6 +154,10 @@ impl World {
             .tool(Tool::new("greet", greet))
             .tool(Tool::new("greet_again", greet).idempotent())
             .tool(Tool::new("twice", twice))
+            .tool(Tool::new("cut", cut))
+            .tool(Tool::new("breaks", breaks))
+            .tool(Tool::new("chats", chats))
+            .tool(Tool::new("quotes", quotes))
             .tool(Tool::new("visit", visit))
             .tool(Tool::new("roots", roots))
             .tool(Tool::new("plain", plain))
@@ -162,7 +213,14 @@ async fn send(service: &McpService, client: &Client, request: http::request::Bui
     let mut request: Request<bytes::Bytes> = request.body(body.into()).unwrap();
     let principal = client.subject.as_ref().map(|subject| Arc::new(Principal::new("https://issuer.example", subject)));
     let received = SystemTime::now() + client.later;
-    request.extensions_mut().insert(Invocation { principal, received, ..Invocation::default() });
+    let deadline = client.time.map(|time| std::time::Instant::now() + time);
+    request.extensions_mut().insert(Invocation { principal, received, deadline, ..Invocation::default() });
+    if let Some(source) = client.source {
+        request.extensions_mut().insert(Transport { source, domain_name: None, iam: None });
+    }
+    if let Some(address) = client.address {
+        request.extensions_mut().insert(SourceAddress(address));
+    }
     let response: Response<Body> = service.handle(request).await;
     let (parts, body) = response.into_parts();
     let Ok(body) = body.collect().await;
@@ -175,6 +233,10 @@ struct Client {
     session: Option<String>,
     /// How much later its requests arrive.
     later: Duration,
+    address: Option<IpAddr>,
+    /// Until the platform's deadline.
+    time: Option<Duration>,
+    source: Option<EventSource>,
 }
 
 impl Client {

@@ -5,8 +5,8 @@
 //! environment waits: the call is sealed into the event id or kept in the store, and the handler runs again when its answers are
 //! complete, as in a multi round-trip request.
 //!
-//! From the bottom up: `seal` (the cipher), `session` (the session id), `tokens` (ids of questions and events), `open_calls` (the
-//! bound on open questions, and cancellation), `round` (a call that waits for answers), `questions` ([`LegacyQuestions`]: asking and
+//! From the bottom up: `seal` (the cipher), `session` (the session id), `tokens` (ids of questions and events), `timed_store`
+//! (the store until a deadline), `open_calls` (the bound on open questions, and cancellation), `round` (a call that waits for answers), `questions` ([`LegacyQuestions`]: asking and
 //! answering), `resume` (the claim of a round, and its outcome).
 
 mod open_calls;
@@ -17,6 +17,7 @@ mod seal;
 mod session;
 #[cfg(test)]
 mod tests;
+mod timed_store;
 mod tokens;
 
 pub use questions::{AskError, LegacyQuestions, NewRound};

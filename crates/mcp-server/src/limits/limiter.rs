@@ -13,7 +13,7 @@ use super::{
     rate_limit::{RateLimit, Scope},
     table::{At, Key, Table},
 };
-use crate::{Invocation, Principal};
+use crate::{Invocation, Principal, policy::network::Network};
 
 /// The rejection of a request that is over a rate limit.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,36 +79,12 @@ enum Subject<'a> {
     /// As [`Caller`](Self::Caller), by requests that were leased from the store.
     #[cfg(feature = "store")]
     Leased(&'a str, &'a str),
-    Address(Address),
+    Network(Network),
 }
 
 impl Subject<'_> {
     fn is_anonymous(self) -> bool {
-        matches!(self, Self::Address(_))
-    }
-}
-
-/// The network address of an anonymous caller.
-#[derive(Debug, Clone, Copy, Hash, PartialEq, Eq)]
-enum Address {
-    V4([u8; 4]),
-    /// The first 64 bits: a network, in which one caller chooses its addresses.
-    V6([u8; 8]),
-    /// All callers whose address is not known.
-    Unknown,
-}
-
-impl Address {
-    fn new(address: Option<IpAddr>) -> Self {
-        // An IPv4 address that is written as an IPv6 address (`::ffff:192.0.2.7`) is the same caller.
-        match address.map(|address| address.to_canonical()) {
-            Some(IpAddr::V4(address)) => Self::V4(address.octets()),
-            Some(IpAddr::V6(address)) => {
-                let [a, b, c, d, e, f, g, h, ..] = address.octets();
-                Self::V6([a, b, c, d, e, f, g, h])
-            }
-            None => Self::Unknown,
-        }
+        matches!(self, Self::Network(_))
     }
 }
 
@@ -192,7 +168,7 @@ impl Limits {
         requests: u32,
         now: SystemTime,
     ) -> Result<(), Limited> {
-        let (subject, at) = (Subject::Address(Address::new(address)), at(now, limit));
+        let (subject, at) = (Subject::Network(Network::of(address)), at(now, limit));
         let counted = self.addresses.count(self.key(subject, scope), at, limit.requests, requests);
         counted.map_err(|end| Limited::new(subject, scope, limit, end.saturating_sub(at.now)))
     }

@@ -12,6 +12,10 @@ use serde::Deserialize;
 use super::{Exchange, REVISION};
 use crate::sse::PendingEvents;
 
+/// Maximum size of the notifications that wait for the result or the questions of a handler, also where the URL streams. Later ones are
+/// dropped.
+const MAX_PENDING_BYTES: usize = 1024 * 1024;
+
 /// The notifications of a handler, without those that an earlier round sent.
 pub(super) struct Notifications {
     pub(super) events: PendingEvents,
@@ -26,7 +30,7 @@ pub(super) struct Notifications {
 impl Notifications {
     pub(super) fn new(exchange: &Exchange<'_>, replay: Option<&Replay>) -> Self {
         Self {
-            events: PendingEvents::new(exchange.limits.max_bytes),
+            events: PendingEvents::bounded(exchange.limits.max_bytes, MAX_PENDING_BYTES),
             seen: 0,
             logs: replay.map_or(0, Replay::logs),
             progress: replay.and_then(Replay::progress),

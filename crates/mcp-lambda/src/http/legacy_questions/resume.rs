@@ -9,21 +9,21 @@ use http::{Response, StatusCode, request::Parts};
 use mcp_protocol::{ErrorObject, Request, RequestId, RequestMeta, RequestParams, json, jsonrpc};
 use mcp_server::{
     CallError, Invocation,
-    legacy::{LegacyQuestions, NewRound, Replay, Resumption, RoundOutcome},
+    legacy::{LegacyQuestions, NewRound, Replay, Resumption, RoundOutcome, StreamEvent},
+    store::StoreError,
 };
 use tracing::Instrument;
 
 use super::{
-    Exchange, REVISION, end_log, item_params,
+    Exchange, POLL_STORE_TIME, REVISION, STORE_TIME, end_log, item_params, log_store_failed,
     notifications::{Notifications, rendered},
-    result_that_asks, store_failed,
+    result_that_asks, store_failed, timed,
 };
 use crate::{
     Body, McpService, Transport,
     authentication::Challenger,
     call_log::CallLog,
-    era,
-    headers,
+    era, headers,
     http::{
         admission::Admitted,
         calls::log_request,
@@ -63,7 +63,7 @@ impl McpService {
                 invalid_request(StatusCode::BAD_REQUEST, message)
             }
         };
-        let id = match headers::single(exchange.headers, &headers::LAST_EVENT_ID) {
+        let last_event_id = match headers::single(exchange.headers, &headers::LAST_EVENT_ID) {
             Ok(id) => id.unwrap_or_default(),
             Err(error) => return call_error_response(&error),
         };
@@ -71,7 +71,7 @@ impl McpService {
         let Some(questions) = self.server.questions() else {
             return invalid();
         };
-        let Some(event) = questions.open_event(caller, id) else {
+        let Some(event) = questions.open_event(caller, last_event_id) else {
             return invalid();
         };
         let (id, method) = (event.id().clone(), event.method().to_owned());
@@ -92,31 +92,38 @@ impl McpService {
         }
         let left = exchange.invocation.deadline.map(|end| end.saturating_duration_since(Instant::now()));
         let lease = left.map_or(LONGEST_LEASE, |left| (left + LEASE_MARGIN).min(LONGEST_LEASE));
-        let resumed = questions.resume(caller, event, resolved.is_repeatable(), lease, now).await;
-        let (resumed, notifications) = match resumed {
+        let polling = timed(questions, exchange, POLL_STORE_TIME);
+        let resumed = polling.resume(caller, event, resolved.is_repeatable(), lease, now).await;
+        let (resumed, mut notifications) = match resumed {
             Ok(Resumption::Run(replay)) => {
                 let (outcome, sent) = self.replay(exchange, questions, &method, &replay).await;
-                (questions.finish(caller, &replay, outcome, now).await, Some(sent))
+                let finishing = timed(questions, exchange, STORE_TIME);
+                (finishing.finish(caller, &replay, outcome, now).await, Some(sent))
             }
             resumed => (resumed, None),
         };
         let last = match resumed {
-            Ok(Resumption::Waiting(events)) => {
-                // A question that is open for two minutes would be 65 log events.
-                if let Some(log) = exchange.take_log() {
-                    CallLog::discard(log);
-                }
-                rendered(&events)
-            }
+            Ok(Resumption::Waiting(events)) => waiting(exchange, &events),
             Ok(Resumption::Questions(events)) => rendered(&events),
             Ok(Resumption::Response(message)) => sse::event(&message),
             Ok(Resumption::Ended(reason)) => sse::event(&ended(&id, reason)),
             Ok(Resumption::Run(_)) => sse::event(&ended(&id, "the call could not be resumed")),
-            Err(error) => return store_failed(&error, &exchange.invocation, Some(&id)),
+            Err(error) => {
+                // An error status would end the call: clients come back twice after one. The outcome of a handler is not stored, and
+                // neither are its notifications sent.
+                notifications = None;
+                let event = questions.open_event(caller, last_event_id).filter(|_| is_temporary(&error));
+                let Some(events) = event.and_then(|event| questions.poll_again(caller, event, now)) else {
+                    return store_failed(&error, &exchange.invocation, Some(&id));
+                };
+                log_store_failed(&error, &exchange.invocation);
+                waiting(exchange, &events)
+            }
         };
-        let size = last.len();
-        let body = notifications.map_or_else(|| last.clone(), |sent| sent.join_before(&last, size));
-        event_stream(Body::whole(body))
+        event_stream(Body::whole(match notifications {
+            Some(sent) => sent.join_before(&last),
+            None => last,
+        }))
     }
 
     /// Runs the handler of a round whose answers are complete.
@@ -173,7 +180,7 @@ impl McpService {
             progress: sent.progress,
         };
         let (caller, now) = (exchange.invocation.principal.as_deref(), exchange.invocation.received);
-        match questions.ask_again(caller, replay, new, now).await {
+        match timed(questions, exchange, STORE_TIME).ask_again(caller, replay, new, now).await {
             Ok(round) => {
                 end_log(finisher.log, &outcome, 0);
                 (RoundOutcome::Asked(Box::new(round)), sent.events)
@@ -184,6 +191,20 @@ impl McpService {
             }
         }
     }
+}
+
+/// The body of a poll whose call waits. It is not logged: a question that is open for two minutes would be 65 log events.
+fn waiting(exchange: &Exchange<'_>, events: &[StreamEvent]) -> String {
+    if let Some(log) = exchange.take_log() {
+        CallLog::discard(log);
+    }
+    rendered(events)
+}
+
+/// Whether the store may work again when the client comes back.
+fn is_temporary(error: &StoreError) -> bool {
+    use StoreError::{Full, OutcomeUnknown, Unavailable, UnknownKey};
+    matches!(error, Unavailable(_) | OutcomeUnknown(_) | Full | UnknownKey)
 }
 
 fn ended(id: &RequestId, reason: &str) -> String {

@@ -109,3 +109,79 @@ async fn a_caller_has_at_most_twenty_open_questions() {
     world.resume(&client, &asked[0].last_id()).await;
     assert_eq!(world.post(&client, call(21, "greet")).await.questions().len(), 1);
 }
+
+#[tokio::test]
+async fn anonymous_callers_of_one_network_fill_only_their_own_group() {
+    let world = World::default();
+    let from = async |address: &str| {
+        let client = Client { address: Some(address.parse().unwrap()), ..Client::default() };
+        let reply = world.post(&client, initialize("2025-11-25")).await;
+        Client { session: Some(reply.headers["mcp-session-id"].to_str().unwrap().to_owned()), ..client }
+    };
+    // A flood: each call has a session and an address of its own.
+    for number in 0..20 {
+        let client = from(&format!("2001:db8::{number:x}")).await;
+        assert_eq!(world.post(&client, call(1, "greet")).await.questions().len(), 1, "{number}");
+    }
+    let flooding = from("2001:db8::ffff:ffff:ffff:ffff").await;
+    let refused = world.post(&flooding, call(1, "greet")).await;
+    assert!(refused.text().unwrap().contains("too many questions are open"), "{}", refused.body);
+
+    for other in ["2001:db8:0:1::1", "192.0.2.7", "198.51.100.7"] {
+        let client = from(other).await;
+        let asked = world.post(&client, call(1, "greet")).await;
+        assert_eq!(asked.questions().len(), 1, "{other}");
+        // The client moves to another network in the middle of the call, and cancels there.
+        let moved = Client { address: Some("203.0.113.9".parse().unwrap()), ..client };
+        let params = json!({ "requestId": 1 });
+        let cancel = json!({ "jsonrpc": "2.0", "method": "notifications/cancelled", "params": params });
+        world.post(&moved, cancel).await;
+        let ended = world.resume(&moved, &asked.last_id()).await.messages();
+        assert_eq!(ended[0]["error"]["message"], "the request was cancelled", "{other}");
+    }
+}
+
+/// At each byte, the client resumes twice in parallel: from the last event that it has received as a whole.
+#[tokio::test]
+async fn a_resumed_stream_that_is_cut_at_any_byte_can_be_resumed_again() {
+    for world in worlds() {
+        let client = world.client(Some("ada")).await;
+        let asked = world.post(&client, call(1, "cut")).await;
+        let polled = cut_everywhere(&world, &client, &asked.last_id()).await;
+        assert!(polled.iter().all(|reply| reply.text().is_none()));
+        assert_eq!(world.answer(&client, &asked.questions()[0], "Ada").await.status, StatusCode::ACCEPTED);
+        // The second question.
+        let second = cut_everywhere(&world, &client, &asked.last_id()).await;
+        let second = second.into_iter().find(|reply| !reply.questions().is_empty()).unwrap();
+        assert_eq!(world.effects(), 1, "before the second question");
+        for question in second.questions() {
+            world.answer(&client, &question, "Lovelace").await;
+        }
+        let done = cut_everywhere(&world, &client, &second.last_id()).await;
+
+        assert_eq!(done.last().unwrap().text().as_deref(), Some("Ada Lovelace"));
+        assert_eq!(world.effects(), 2, "each round ran once");
+    }
+}
+
+/// Resumes from an id, cuts the response at each byte, and resumes twice in parallel from there. Returns the responses, that to
+/// `id` last.
+async fn cut_everywhere(world: &World, client: &Client, id: &str) -> Vec<Reply> {
+    let (one, other) = tokio::join!(world.resume(client, id), world.resume(client, id));
+    let mut replies = vec![one, other];
+    let mut resumed_from = std::collections::BTreeSet::new();
+    for index in 0..2 {
+        let body = replies[index].body.clone();
+        for end in 0..=body.len() {
+            let last = events(&body[..end]).into_iter().filter_map(|event| event.id).next_back();
+            let last = last.unwrap_or_else(|| id.to_owned());
+            if resumed_from.insert(last.clone()) {
+                let (one, other) = tokio::join!(world.resume(client, &last), world.resume(client, &last));
+                assert!(one.status == StatusCode::OK && other.status == StatusCode::OK, "{end}");
+                replies.extend([one, other]);
+            }
+        }
+    }
+    replies.push(world.resume(client, id).await);
+    replies
+}

@@ -1,8 +1,8 @@
-//! A store that counts its operations.
+//! A store that counts its operations, and can be away.
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicU32, Ordering},
     },
     time::Duration,
@@ -11,24 +11,48 @@ use std::{
 use mcp_server::{
     ManagedResource,
     store::{
-        Content, DueRow, Granted, Increment, Kind, MemoryStore, RowKey, RowTag, Store, StoreFuture, StoredValue,
-        SubjectDeletion, SubjectKey, Version,
+        Content, DueRow, Granted, Increment, Kind, MemoryStore, RowKey, RowTag, Store, StoreError, StoreFuture,
+        StoredValue, SubjectDeletion, SubjectKey, Version,
     },
 };
 
-/// A store that counts its operations.
+/// Whether operations succeed.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(super) enum Health {
+    #[default]
+    Well,
+    /// They fail at once.
+    Away,
+    /// They never end.
+    Hanging,
+}
+
+/// A store that counts its operations, and can be away.
 #[derive(Clone, Default)]
 pub(super) struct CountingStore {
     store: MemoryStore,
     pub(super) operations: Arc<AtomicU32>,
+    pub(super) health: Arc<Mutex<Health>>,
+}
+
+impl CountingStore {
+    async fn begin(&self) -> Result<(), StoreError> {
+        self.operations.fetch_add(1, Ordering::SeqCst);
+        tokio::task::yield_now().await;
+        let health = *self.health.lock().unwrap();
+        match health {
+            Health::Well => Ok(()),
+            Health::Away => Err(StoreError::Unavailable("the store is away".into())),
+            Health::Hanging => std::future::pending().await,
+        }
+    }
 }
 
 /// Counts an operation, and lets other requests run before it.
 macro_rules! counted {
     ($own:ident.$operation:ident($($argument:expr),*)) => {
         Box::pin(async move {
-            $own.operations.fetch_add(1, Ordering::SeqCst);
-            tokio::task::yield_now().await;
+            $own.begin().await?;
             $own.store.$operation($($argument),*).await
         })
     };

@@ -1,29 +1,47 @@
 //! The calls of a caller that wait for answers: one row for each caller, which bounds open questions and notes cancellations.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    net::IpAddr,
+    time::{Duration, SystemTime},
+};
 
 use serde::{Deserialize, Serialize};
 
-use super::tokens::{Id, seconds};
+use super::{
+    timed_store::TimedStore,
+    tokens::{Id, seconds},
+};
 use crate::{
     Principal,
+    policy::network::Network,
     store::{Content, Kind, SealedStore, StoreError, StoreId},
 };
 
 /// Maximum number of open questions of a caller. Anonymous callers are [`GROUPS`] callers.
 pub(super) const MAX_OPEN_QUESTIONS: usize = 20;
-/// Anonymous callers share this many rows, by session.
-const GROUPS: u8 = 16;
+/// Groups of anonymous callers, by network. Their number bounds the open questions of all anonymous callers together. One network
+/// can fill its own group alone, and cannot find out which others are in it.
+const GROUPS: u16 = 4096;
 /// Attempts to change a row that other environments change too.
 const MAX_ATTEMPTS: u32 = 30;
 
 const KIND: Kind = Kind::new("question-calls");
+/// Only for digests of networks: no row has it.
+const NETWORK: Kind = Kind::new("question-network");
+
+/// Returns the group of an anonymous caller, by a keyed digest of its network.
+pub(super) fn group_of(store: &SealedStore, address: Option<IpAddr>) -> u16 {
+    let network = Network::of(address);
+    let digest = store.row_key(&StoreId { kind: NETWORK, caller: None, id: network.as_bytes() });
+    let [high, low, ..] = *digest.as_bytes();
+    u16::from_be_bytes([high, low]) % GROUPS
+}
 
 /// The open calls of a caller.
 pub(super) struct OpenCalls<'a> {
-    store: &'a SealedStore,
+    store: &'a TimedStore,
     caller: Option<&'a Principal>,
-    id: [u8; 1],
+    id: [u8; 2],
 }
 
 #[derive(Serialize, Deserialize)]
@@ -56,9 +74,9 @@ enum Change {
 }
 
 impl<'a> OpenCalls<'a> {
-    pub(super) fn new(store: &'a SealedStore, caller: Option<&'a Principal>, group: u8) -> Self {
-        let id = [if caller.is_some() { 0 } else { group % GROUPS }];
-        Self { store, caller, id }
+    pub(super) fn new(store: &'a TimedStore, caller: Option<&'a Principal>, group: u16) -> Self {
+        let group = if caller.is_some() { 0 } else { group };
+        Self { store, caller, id: group.to_be_bytes() }
     }
 
     fn row(&self) -> StoreId<'_> {

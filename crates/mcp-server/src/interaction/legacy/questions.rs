@@ -2,18 +2,22 @@
 
 use std::{
     fmt,
+    net::IpAddr,
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use mcp_protocol::{ClientCapabilities, InputRequiredResult, RequestId};
 use serde_json::value::RawValue;
+use tokio::time::Instant;
 
 use super::{
-    open_calls::{Added, OpenCalls},
+    open_calls::{Added, OpenCalls, group_of},
     round::{AskedRound, Replay, StreamEvent, expiry, question},
     seal::Seals,
     session::LegacySession,
+    timed_store::TimedStore,
     tokens::{Head, Id, MAX_ID_BYTES, MAX_ITEM_BYTES, OpenedEvent, OpenedQuestion, SavedCall},
 };
 use crate::{
@@ -33,9 +37,10 @@ const ROW_LIFETIME: Duration = Duration::from_secs(1800);
 ///
 /// A value of a client is opened without the store first: a forged or expired id, or one of another caller or server, costs no
 /// access to the store. The ids are credentials: never log them.
+#[derive(Clone)]
 pub struct LegacyQuestions {
-    pub(super) seals: Seals,
-    pub(super) store: SealedStore,
+    pub(super) seals: Arc<Seals>,
+    pub(super) store: TimedStore,
 }
 
 /// A call whose handler asks.
@@ -87,12 +92,20 @@ impl LegacyQuestions {
     pub const MAX_OUTCOME_BYTES: usize = SealedStore::MAX_VALUE_BYTES - 1;
 
     pub(crate) fn new(key: &StateKey, server: &str, store: SealedStore) -> Option<Self> {
-        Some(Self { seals: Seals::new(key, server)?, store })
+        Some(Self { seals: Arc::new(Seals::new(key, server)?), store: TimedStore::new(store) })
     }
 
-    /// Returns the session id of a client: visible ASCII, at most 512 bytes. `None` if encryption fails.
-    pub fn session_id(&self, capabilities: &ClientCapabilities) -> Option<String> {
-        LegacySession::seal(&self.seals, capabilities)
+    /// Returns the same questions, whose operations of the store end at `end` with an error. A write that is ended may have been
+    /// executed.
+    #[must_use]
+    pub fn until(&self, end: Instant) -> Self {
+        Self { seals: Arc::clone(&self.seals), store: self.store.until(end) }
+    }
+
+    /// Returns the session id of a client: visible ASCII, at most 512 bytes. `None` if encryption fails. `address` is the network
+    /// address of the client, if it is known: open questions of anonymous callers are counted by it.
+    pub fn session_id(&self, capabilities: &ClientCapabilities, address: Option<IpAddr>) -> Option<String> {
+        LegacySession::seal(&self.seals, capabilities, group_of(self.store.sealed(), address))
     }
 
     /// Opens a session id; `None` if this server did not issue it.
@@ -124,7 +137,7 @@ impl LegacyQuestions {
         now: SystemTime,
     ) -> Result<AskedRound, AskError> {
         let call = Id(session.call_tag(new.id));
-        self.ask_in(caller, (call, session.tag[0], session.declared), true, new, now).await
+        self.ask_in(caller, (call, session.group, session.declared), true, new, now).await
     }
 
     /// Prepares the next round of a call, as [`ask`](Self::ask).
@@ -146,7 +159,7 @@ impl LegacyQuestions {
     async fn ask_in(
         &self,
         caller: Option<&Principal>,
-        (call, group, declared): (Id, u8, u8),
+        (call, group, declared): (Id, u16, u8),
         is_first: bool,
         new: NewRound<'_>,
         now: SystemTime,
@@ -240,7 +253,7 @@ impl LegacyQuestions {
         id: &RequestId,
         now: SystemTime,
     ) -> Result<(), StoreError> {
-        OpenCalls::new(&self.store, caller, session.tag[0]).cancel(Id(session.call_tag(id)), now).await
+        OpenCalls::new(&self.store, caller, session.group).cancel(Id(session.call_tag(id)), now).await
     }
 }
 

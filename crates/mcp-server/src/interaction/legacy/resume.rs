@@ -244,15 +244,31 @@ impl LegacyQuestions {
         }
     }
 
+    /// Returns the events of a poll that could not use the store: the client comes back, and continues at the same event. Needs no
+    /// store. `None` if the round has expired, or encryption fails.
+    pub fn poll_again(
+        &self,
+        caller: Option<&Principal>,
+        event: OpenedEvent,
+        now: SystemTime,
+    ) -> Option<Vec<StreamEvent>> {
+        let OpenedEvent(token) = event;
+        if token.expires <= seconds(now) { None } else { self.poll(caller, token) }
+    }
+
     fn wait(&self, caller: Option<&Principal>, mut token: EventToken) -> Result<Resumption, StoreError> {
-        token.polls = token.polls.saturating_add(1);
         token.sent = None;
         if let Some(call) = &mut token.call {
             call.questions.clear();
         }
+        self.poll(caller, token).map(Resumption::Waiting).ok_or_else(sealing)
+    }
+
+    fn poll(&self, caller: Option<&Principal>, mut token: EventToken) -> Option<Vec<StreamEvent>> {
+        token.polls = token.polls.saturating_add(1);
         let notification = waiting(&token.head, token.polls);
-        let last = poll_event(&self.seals, caller, token).ok_or_else(sealing)?;
-        Ok(Resumption::Waiting(notification.into_iter().chain([last]).collect()))
+        let last = poll_event(&self.seals, caller, token)?;
+        Some(notification.into_iter().chain([last]).collect())
     }
 
     /// Returns all answers of a round; `None` if one is missing.

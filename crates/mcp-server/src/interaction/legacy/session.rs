@@ -23,23 +23,30 @@ const ROOTS: u8 = 32;
 
 /// What a session id contains: the revision 2025-11-25, and which questions the client declared to support.
 ///
-/// It does not authenticate, and belongs to no caller, so that a client may initialize before it has a token.
+/// It does not authenticate, and belongs to no caller, so that a client may initialize before it has a token. It also has the group
+/// of the client's network, by which the open questions of anonymous callers are counted.
 #[derive(Clone, PartialEq, Eq)]
 pub struct LegacySession {
     pub(super) declared: u8,
+    /// The group of the network that the client initialized from.
+    pub(super) group: u16,
     /// A digest of the id, which tells the sessions of a caller apart.
     pub(super) tag: [u8; 16],
 }
 
 impl LegacySession {
-    pub(super) fn seal(seals: &Seals, capabilities: &ClientCapabilities) -> Option<String> {
-        seals.seal(Purpose::Session, None, &[REVISION, bits(capabilities)])
+    pub(super) fn seal(seals: &Seals, capabilities: &ClientCapabilities, group: u16) -> Option<String> {
+        let [high, low] = group.to_be_bytes();
+        seals.seal(Purpose::Session, None, &[REVISION, bits(capabilities), high, low])
     }
 
     pub(super) fn open(seals: &Seals, id: &str) -> Option<Self> {
         let content = seals.open(Purpose::Session, None, id, MAX_ID_BYTES)?;
         match content[..] {
-            [REVISION, declared] => Some(Self { declared, tag: digest_of(&[id.as_bytes()]) }),
+            [REVISION, declared, high, low] => {
+                let group = u16::from_be_bytes([high, low]);
+                Some(Self { declared, group, tag: digest_of(&[id.as_bytes()]) })
+            }
             _ => None,
         }
     }

@@ -14,6 +14,7 @@ use serde_json::{Value, value::to_raw_value};
 use super::{
     open_calls::{Added, MAX_OPEN_QUESTIONS, OpenCalls},
     seal::{Purpose, Seals},
+    timed_store::TimedStore,
     tokens::Id,
     *,
 };
@@ -64,7 +65,7 @@ fn environment(store: &MemoryStore) -> LegacyQuestions {
 }
 
 fn session(questions: &LegacyQuestions) -> LegacySession {
-    let id = questions.session_id(&ClientCapabilities::elicitation()).unwrap();
+    let id = questions.session_id(&ClientCapabilities::elicitation(), None).unwrap();
     questions.open_session(&id).unwrap()
 }
 
@@ -119,7 +120,7 @@ fn last_id(events: &[StreamEvent]) -> &str {
 fn a_session_id_is_short_and_holds_what_was_declared() {
     let of = |text: &str| {
         let declared = json::borrow::<ClientCapabilities>(text).unwrap();
-        let id = LegacySession::seal(&seals(), &declared).unwrap();
+        let id = LegacySession::seal(&seals(), &declared, 4095).unwrap();
         assert!(id.len() <= 512 && id.bytes().all(|byte| byte.is_ascii_graphic()), "{id}");
         LegacySession::open(&seals(), &id).unwrap().capabilities()
     };
@@ -299,7 +300,7 @@ async fn a_caller_has_at_most_twenty_open_questions() {
     let clock = Clock::default();
     let store = clock.store();
     let keys = StoreKeys::from_state_key("server", &key('A')).unwrap();
-    let sealed = SealedStore::new(Arc::new(store), keys);
+    let sealed = TimedStore::new(SealedStore::new(Arc::new(store), keys));
     let (ada, eve) = (ada(), Principal::new("https://issuer.example", "eve"));
     let own = OpenCalls::new(&sealed, Some(&ada), 0);
     let call = |number: u8| Id([number; 16]);

@@ -55,9 +55,9 @@ pub(super) struct Head {
     /// The call, among the open calls of its caller.
     #[serde(rename = "c")]
     pub(super) call: Id,
-    /// The first byte of the session's tag, which groups the open calls of anonymous callers.
+    /// The group of the session, for the open calls of anonymous callers.
     #[serde(rename = "g")]
-    pub(super) group: u8,
+    pub(super) group: u16,
     /// What the client declared.
     #[serde(rename = "d")]
     pub(super) declared: u8,
