@@ -31,6 +31,8 @@ use crate::common::capture_logs;
 mod admission;
 mod faults;
 mod hostile;
+#[cfg(feature = "limits")]
+mod limited;
 mod lost;
 mod reply;
 mod rotation;
