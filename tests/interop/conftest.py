@@ -244,12 +244,13 @@ def asking(request):
 def node():
     """Runs a script of this folder, or a file of an installed package, on Node; returns what it prints."""
 
-    def run(*words, check=True, **variables):
+    def run(*words, check=True, timeout=120, **variables):
         script = pathlib.Path(words[0])
         if not script.is_absolute():
             script = tools.beside_packages(tools.INTEROP / script)
         command = [str(tools.node()), str(script), *words[1:]]
-        finished = subprocess.run(command, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL, env={**os.environ, **variables})
+        environment = {**os.environ, **variables}
+        finished = subprocess.run(command, capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL, env=environment)
         if check:
             assert finished.returncode == 0, finished.stdout + finished.stderr
         return finished

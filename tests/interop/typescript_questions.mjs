@@ -7,11 +7,13 @@ import { CreateMessageRequestSchema, ElicitRequestSchema } from '@modelcontextpr
 const [url, seconds] = process.argv.slice(2);
 const capabilities = { elicitation: { form: {} }, sampling: {} };
 const client = new Client({ name: 'interop', version: '1.0.0' }, { capabilities });
-const thinks = () => new Promise((done) => setTimeout(done, 1000 * Number(seconds)));
+// A call has a minute, by the default of this SDK: after a long time the second question of a call is answered at once.
+const isSecond = (message) => Number(seconds) > 20 && message.startsWith('Step 2');
+const thinks = (message = '') => new Promise((done) => setTimeout(done, isSecond(message) ? 0 : 1000 * Number(seconds)));
 const asked = [];
 client.setRequestHandler(ElicitRequestSchema, async ({ params }) => {
   asked.push(params.message);
-  await thinks();
+  await thinks(params.message);
   const values = { name: 'Ada', ok: true };
   const names = Object.keys(params.requestedSchema.properties);
   return { action: 'accept', content: Object.fromEntries(names.map((name) => [name, values[name]])) };
