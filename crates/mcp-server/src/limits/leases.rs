@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -25,8 +25,40 @@ const COOLDOWN: u64 = 5_000;
 /// The store, and when it may be asked again.
 pub(super) struct Leases {
     store: SealedStore,
-    /// End of the cooldown, in milliseconds since 1970.
-    retry_at: AtomicU64,
+    cooldown: Mutex<Cooldown>,
+}
+
+/// When the store may be asked again. One count can fail alone, because many environments increment it at the same time. That changes
+/// nothing for other callers. When two counts have failed within the cooldown, the store is not asked for any.
+#[derive(Default)]
+struct Cooldown {
+    /// The count that failed last.
+    key: Key,
+    /// End of its cooldown, in milliseconds since 1970.
+    key_until: u64,
+    /// End of the cooldown of all counts.
+    all_until: u64,
+}
+
+impl Cooldown {
+    /// Returns the time until the store may be asked for a count; `None` if it may be asked now.
+    fn wait(&self, key: Key, now: u64) -> Option<u64> {
+        let own = if self.key == key { self.key_until } else { 0 };
+        left(self.all_until.max(own), now)
+    }
+
+    fn fail(&mut self, key: Key, now: u64) {
+        let until = now.saturating_add(COOLDOWN);
+        if self.key != key && left(self.key_until, now).is_some() {
+            self.all_until = until;
+        }
+        (self.key, self.key_until) = (key, until);
+    }
+}
+
+/// Returns what is left of a cooldown. One that is too long was begun before the clock was set back.
+fn left(until: u64, now: u64) -> Option<u64> {
+    until.checked_sub(now).filter(|wait| (1..=COOLDOWN).contains(wait))
 }
 
 /// Why no request was taken.
@@ -40,7 +72,7 @@ pub(super) enum NotTaken {
 
 impl Leases {
     pub(super) fn new(store: SealedStore) -> Self {
-        Self { store, retry_at: AtomicU64::new(0) }
+        Self { store, cooldown: Mutex::default() }
     }
 
     /// Takes a request of the block in hand, or leases another block.
@@ -60,13 +92,12 @@ impl Leases {
             Lease::Exhausted(end) => return Err(NotTaken::Exhausted(end)),
             Lease::Empty => {}
         }
-        let retry_at = self.retry_at.load(Ordering::Relaxed);
-        // A cooldown that is too long was begun before the clock was set back.
-        if let Some(wait) = retry_at.checked_sub(at.now).filter(|wait| (1..=COOLDOWN).contains(wait)) {
+        let wait = self.cooldown().wait(key, at.now);
+        if let Some(wait) = wait {
             return Err(NotTaken::Unavailable(wait));
         }
         let Some(leased) = self.lease(invocation, caller, scope, limit).await else {
-            self.retry_at.store(at.now.saturating_add(COOLDOWN), Ordering::Relaxed);
+            self.cooldown().fail(key, at.now);
             return Err(NotTaken::Unavailable(COOLDOWN));
         };
         // The window ended later by the store's clock, by the time that the request had taken to reach it. A lease therefore never
@@ -74,6 +105,10 @@ impl Leases {
         let ends_at = at.now.saturating_add(u64::try_from(leased.ends_in.as_millis()).unwrap_or(at.window));
         table.add(key, at, u32::try_from(leased.granted).unwrap_or(limit.requests), ends_at);
         if leased.granted > 0 { Ok(()) } else { Err(NotTaken::Exhausted(ends_at)) }
+    }
+
+    fn cooldown(&self) -> MutexGuard<'_, Cooldown> {
+        self.cooldown.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Leases a block; `None` if the store is not available. A block whose confirmation is lost is lost: the limit is never exceeded

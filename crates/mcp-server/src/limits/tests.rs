@@ -375,6 +375,29 @@ mod store {
         assert!(environment.count(&request_at(bob(), start() + 5 * SECOND), None, None).await.is_ok());
     }
 
+    #[tokio::test]
+    async fn a_count_that_fails_alone_changes_nothing_for_other_callers() {
+        let clock = Clock::default();
+        // There is room for Ada's counter alone.
+        let store = memory_store(&clock).with_capacity(1, 0);
+        let environment = environment(&store, per_minute(10).block(1).fail_closed());
+        let count = async |subject: &str, seconds: u32| {
+            let caller = Principal::new("https://issuer.example", subject);
+            environment.count(&request_at(caller, start() + seconds * SECOND), None, None).await
+        };
+        count("ada", 0).await.unwrap();
+
+        assert!(count("bob", 0).await.unwrap_err().is_unavailable);
+        count("ada", 1).await.unwrap();
+        let waits = count("bob", 2).await.unwrap_err();
+        assert_eq!((waits.is_unavailable, waits.retry_after), (true, 3 * SECOND));
+        count("ada", 2).await.unwrap();
+        assert!(count("eve", 3).await.unwrap_err().is_unavailable, "a second count: the store is away");
+        assert!(count("ada", 4).await.unwrap_err().is_unavailable);
+        assert_eq!(count("ada", 7).await.unwrap_err().retry_after, SECOND);
+        count("ada", 8).await.unwrap();
+    }
+
     #[test]
     fn the_default_block_is_one_request_or_a_twentieth() {
         for (requests, window, block) in [
