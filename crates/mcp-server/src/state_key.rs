@@ -41,6 +41,16 @@ impl StateKey {
         &self.current
     }
 
+    /// Derives a key for a purpose of your own from each of the keys, the current one first: encrypt with the first, decrypt with
+    /// both. Keys of different servers and of different purposes are independent (HKDF, RFC 5869). `None` if the derivation fails.
+    #[cfg(feature = "store")]
+    pub fn derive(&self, server: &str, purpose: &str) -> Option<Vec<[u8; KEY_BYTES]>> {
+        // The length separates both texts.
+        let length = (server.len() as u64).to_be_bytes();
+        let info: [&[u8]; 3] = [&length, server.as_bytes(), purpose.as_bytes()];
+        self.all().map(|secret| derive(secret, b"mcp application key", &info)).collect()
+    }
+
     /// Returns both keys, the current one first.
     #[cfg(any(feature = "interactive", feature = "store"))]
     pub(crate) fn all(&self) -> impl Iterator<Item = &[u8; KEY_BYTES]> {
@@ -87,5 +97,18 @@ mod tests {
             assert!(StateKey::parse(text).is_none(), "{text}");
         }
         assert_eq!(format!("{:?}", StateKey::parse(&key(1)).unwrap()), "StateKey(..)");
+    }
+
+    #[cfg(feature = "store")]
+    #[test]
+    fn derived_keys_depend_on_key_server_and_purpose() {
+        let both = StateKey::parse(&[key(1), key(2)].join(",")).unwrap();
+        let derived = both.derive("ab", "c").unwrap();
+
+        assert_eq!(derived.len(), 2);
+        assert_ne!(derived[0], derived[1]);
+        assert_eq!(StateKey::parse(&key(1)).unwrap().derive("ab", "c").unwrap(), derived[..1]);
+        assert_ne!(both.derive("a", "bc").unwrap(), derived);
+        assert_ne!(both.derive("ab", "d").unwrap(), derived);
     }
 }
