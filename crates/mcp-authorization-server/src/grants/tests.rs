@@ -1,0 +1,389 @@
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use futures_util::future::join_all;
+use mcp_server::store::{
+    DueRow, Granted as Counted, Increment, MemoryStore, RowKey, RowTag, Store, StoreFuture, SubjectDeletion, SubjectKey,
+};
+
+use super::*;
+use crate::{
+    Client, ClientKind, Parameters, Resources,
+    test_support::{at, sealed_store, state_key},
+};
+
+const ISSUER: &str = "https://auth.example";
+const CLIENT: &str = "https://app.example/client.json";
+const CALLBACK: &str = "https://app.example/callback";
+// RFC 7636, appendix B.
+const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
+const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
+const START: u64 = 1_000_000;
+
+/// A store in memory with a clock that is set, whose operations let others run first.
+#[derive(Clone)]
+struct TestStore {
+    store: MemoryStore,
+    now: Arc<AtomicU64>,
+}
+
+impl TestStore {
+    fn new() -> Self {
+        let now = Arc::new(AtomicU64::new(START));
+        let clock = Arc::clone(&now);
+        let store = MemoryStore::with_clock(Arc::new(move || at(clock.load(Ordering::SeqCst))));
+        Self { store, now }
+    }
+
+    fn pass(&self, seconds: u64) {
+        self.now.fetch_add(seconds, Ordering::SeqCst);
+    }
+
+    fn now(&self) -> SystemTime {
+        at(self.now.load(Ordering::SeqCst))
+    }
+
+    /// The grants of one more environment.
+    fn grants(&self) -> Grants {
+        let sealer = Sealer::new(&state_key(&[1])).unwrap();
+        Grants::new(sealed_store(Arc::new(self.clone())), sealer, RefreshLifetimes::default())
+    }
+
+    fn rows(&self) -> String {
+        format!("{:?}", self.store)
+    }
+}
+
+macro_rules! delegate {
+    ($(fn $name:ident$(<$life:lifetime>)?($($arg:ident: $type:ty),*) -> $result:ty;)*) => {$(
+        fn $name<'a>(&'a self, $($arg: $type),*) -> StoreFuture<'a, $result> {
+            Box::pin(async move {
+                tokio::task::yield_now().await;
+                self.store.$name($($arg),*).await
+            })
+        }
+    )*};
+}
+
+impl Store for TestStore {
+    delegate! {
+        fn put_if_absent(key: RowKey, tag: RowTag, content: Content<'a>) -> Option<Version>;
+        fn get(key: RowKey) -> Option<StoredValue>;
+        fn compare_and_set(key: RowKey, version: Version, content: Content<'a>) -> Option<Version>;
+        fn increment(key: RowKey, tag: RowTag, increment: Increment) -> Counted;
+        fn delete(key: RowKey) -> ();
+        fn due(kind: Kind, within: Duration, limit: usize) -> Vec<DueRow>;
+        fn delete_subject(subject: SubjectKey, limit: usize) -> SubjectDeletion;
+        fn purge(limit: usize) -> u64;
+    }
+}
+
+fn resources() -> Resources {
+    let scopes = r#"[{"name":"read","text":"Read"},{"name":"write","text":"Write"}]"#;
+    let one = |host: &str| format!(r#"{{"url":"https://{host}/mcp","name":"a","scopes":{scopes}}}"#);
+    Resources::parse(&format!("[{},{}]", one("mcp.example"), one("other.example"))).unwrap()
+}
+
+fn request() -> AuthorizationRequest {
+    let client = Client {
+        id: CLIENT.to_owned(),
+        kind: ClientKind::Document,
+        name: None,
+        redirect_uris: vec![RedirectUri::parse(CALLBACK).unwrap()],
+        refreshes: true,
+    };
+    let query = format!(
+        "response_type=code&client_id={CLIENT}&redirect_uri={CALLBACK}&code_challenge={CHALLENGE}\
+         &code_challenge_method=S256&resource=https://mcp.example"
+    );
+    let parameters = Parameters::parse(query.as_bytes()).unwrap();
+    AuthorizationRequest::validate(&parameters, &client, &resources(), ISSUER).unwrap()
+}
+
+async fn code_of(grants: &Grants, subject: &str, refreshes: bool, now: SystemTime) -> String {
+    let scopes = vec!["read".to_owned(), "write".to_owned()];
+    grants.issue_code(ISSUER, subject, &request(), scopes, refreshes, now).await.unwrap()
+}
+
+const REDEMPTION: CodeRequest<'static> =
+    CodeRequest { client_id: CLIENT, code_verifier: Some(VERIFIER), redirect_uri: None, resource: None };
+
+/// A refresh token of a new grant.
+async fn token_of(grants: &Grants, now: SystemTime) -> String {
+    let code = code_of(grants, "ada", true, now).await;
+    grants.redeem_code(ISSUER, &code, &REDEMPTION, now).await.unwrap().refresh_token.unwrap()
+}
+
+async fn refresh(grants: &Grants, token: &str, now: SystemTime) -> Result<String, GrantError> {
+    Ok(grants.refresh(ISSUER, token, CLIENT, None, None, now).await?.refresh_token.unwrap())
+}
+
+#[track_caller]
+fn assert_error<T: std::fmt::Debug>(result: Result<T, GrantError>, code: ErrorCode) {
+    match result {
+        Err(GrantError::OAuth(error)) => assert_eq!(error.code, code),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_code_is_redeemed_once_by_its_client_with_its_verifier() {
+    let store = TestStore::new();
+    let grants = store.grants();
+    let code = code_of(&grants, "ada", true, store.now()).await;
+    let resources = resources();
+    let other = resources.find(Some("https://other.example")).unwrap();
+    let same = resources.find(Some("https://mcp.example")).unwrap();
+
+    for (request, expected) in [
+        (CodeRequest { client_id: "other", ..REDEMPTION }, ErrorCode::InvalidGrant),
+        (CodeRequest { code_verifier: None, ..REDEMPTION }, ErrorCode::InvalidGrant),
+        (CodeRequest { code_verifier: Some(CHALLENGE), ..REDEMPTION }, ErrorCode::InvalidGrant),
+        (CodeRequest { code_verifier: Some(&VERIFIER[1..]), ..REDEMPTION }, ErrorCode::InvalidGrant),
+        (CodeRequest { code_verifier: Some(&format!("{VERIFIER} ")), ..REDEMPTION }, ErrorCode::InvalidGrant),
+        (CodeRequest { redirect_uri: Some("https://evil.example"), ..REDEMPTION }, ErrorCode::InvalidGrant),
+        (CodeRequest { redirect_uri: Some("https://app.example/callback/"), ..REDEMPTION }, ErrorCode::InvalidGrant),
+        (CodeRequest { resource: Some(other), ..REDEMPTION }, ErrorCode::InvalidTarget),
+    ] {
+        assert_error(grants.redeem_code(ISSUER, &code, &request, store.now()).await, expected);
+    }
+    let request = CodeRequest { redirect_uri: Some(CALLBACK), resource: Some(same), ..REDEMPTION };
+    let granted = grants.redeem_code(ISSUER, &code, &request, store.now()).await.unwrap();
+
+    assert_eq!((granted.subject.as_str(), granted.resource.as_str()), ("ada", "https://mcp.example/mcp"));
+    assert_eq!(granted.scopes, ["read", "write"]);
+    assert!(granted.refresh_token.is_some());
+}
+
+#[tokio::test]
+async fn a_replayed_code_revokes_the_grant() {
+    let store = TestStore::new();
+    let grants = store.grants();
+    let code = code_of(&grants, "ada", true, store.now()).await;
+    let token = grants.redeem_code(ISSUER, &code, &REDEMPTION, store.now()).await.unwrap().refresh_token.unwrap();
+
+    // Another client cannot revoke it.
+    let other = CodeRequest { client_id: "other", ..REDEMPTION };
+    assert_error(store.grants().redeem_code(ISSUER, &code, &other, store.now()).await, ErrorCode::InvalidGrant);
+    let token = refresh(&grants, &token, store.now()).await.unwrap();
+    assert_error(store.grants().redeem_code(ISSUER, &code, &REDEMPTION, store.now()).await, ErrorCode::InvalidGrant);
+
+    assert_error(refresh(&grants, &token, store.now()).await, ErrorCode::InvalidGrant);
+}
+
+#[tokio::test]
+async fn of_concurrent_uses_of_a_code_at_most_one_succeeds_and_the_grant_is_revoked() {
+    let store = TestStore::new();
+    let environments = [store.grants(), store.grants(), store.grants()];
+    let code = code_of(&environments[0], "ada", true, store.now()).await;
+
+    let results = join_all((0..30).map(|index| {
+        let grants = &environments[index % 3];
+        grants.redeem_code(ISSUER, &code, &REDEMPTION, store.now())
+    }))
+    .await;
+
+    let tokens: Vec<_> = results.into_iter().filter_map(Result::ok).filter_map(|own| own.refresh_token).collect();
+    assert_eq!(tokens.len(), 1);
+    assert_error(refresh(&environments[0], &tokens[0], store.now()).await, ErrorCode::InvalidGrant);
+}
+
+#[tokio::test]
+async fn a_code_expires_after_a_minute() {
+    let store = TestStore::new();
+    let grants = store.grants();
+    let [first, second] =
+        [code_of(&grants, "ada", true, store.now()).await, code_of(&grants, "ada", true, store.now()).await];
+
+    store.pass(59);
+    assert!(grants.redeem_code(ISSUER, &first, &REDEMPTION, store.now()).await.is_ok());
+    store.pass(1);
+    assert_error(grants.redeem_code(ISSUER, &second, &REDEMPTION, store.now()).await, ErrorCode::InvalidGrant);
+}
+
+#[tokio::test]
+async fn a_client_without_refresh_tokens_gets_none_and_its_code_is_used_once() {
+    let store = TestStore::new();
+    let grants = store.grants();
+    let code = code_of(&grants, "ada", false, store.now()).await;
+
+    let granted = grants.redeem_code(ISSUER, &code, &REDEMPTION, store.now()).await.unwrap();
+
+    assert_eq!(granted.refresh_token, None);
+    store.pass(59);
+    assert_error(grants.redeem_code(ISSUER, &code, &REDEMPTION, store.now()).await, ErrorCode::InvalidGrant);
+}
+
+#[tokio::test]
+async fn a_forged_or_foreign_text_is_not_a_code_or_token() {
+    let store = TestStore::new();
+    let grants = store.grants();
+    let code = code_of(&grants, "ada", true, store.now()).await;
+    let token = token_of(&grants, store.now()).await;
+    let other_key = Grants { sealer: Sealer::new(&state_key(&[2])).unwrap(), ..store.grants() };
+    let forged = code_of(&other_key, "ada", true, store.now()).await;
+
+    for text in ["", "x", &token, &forged, &code[1..], &code.to_lowercase(), "null"] {
+        assert_error(grants.redeem_code(ISSUER, text, &REDEMPTION, store.now()).await, ErrorCode::InvalidGrant);
+    }
+    for text in ["", "x", &code, &forged, &token[..token.len() - 1]] {
+        assert_error(refresh(&grants, text, store.now()).await, ErrorCode::InvalidGrant);
+    }
+    let elsewhere = grants.refresh("https://other.example", &token, CLIENT, None, None, store.now()).await;
+    assert_error(elsewhere, ErrorCode::InvalidGrant);
+    assert!(refresh(&grants, &token, store.now()).await.is_ok(), "the grant is unharmed");
+}
+
+#[tokio::test]
+async fn a_thousand_concurrent_refreshes_keep_every_client_signed_in() {
+    let store = TestStore::new();
+    let environments = [store.grants(), store.grants(), store.grants()];
+    let first = token_of(&environments[0], store.now()).await;
+
+    let parallel = |token: &'static str| {
+        let (environments, store) = (&environments, &store);
+        join_all((0..1000).map(move |index| refresh(&environments[index % 3], token, store.now())))
+    };
+    let successors: Vec<String> = parallel(first.clone().leak()).await.into_iter().map(Result::unwrap).collect();
+    // Each client uses the token that it got, late ones the first token.
+    for (index, token) in successors.iter().enumerate().take(20) {
+        assert!(refresh(&environments[index % 3], token, store.now()).await.is_ok(), "{index}");
+    }
+    store.pass(60);
+    assert!(refresh(&environments[0], &first, store.now()).await.is_ok(), "within the grace period");
+    let last = refresh(&environments[1], &successors[999], store.now()).await.unwrap();
+    store.pass(3600);
+
+    let last = refresh(&environments[2], &last, store.now()).await.unwrap();
+    assert_error(refresh(&environments[0], &first, store.now()).await, ErrorCode::InvalidGrant);
+    assert_error(refresh(&environments[1], &last, store.now()).await, ErrorCode::InvalidGrant);
+}
+
+#[tokio::test]
+async fn a_token_that_is_used_after_the_grace_period_revokes_the_family() {
+    let store = TestStore::new();
+    let grants = store.grants();
+    let first = token_of(&grants, store.now()).await;
+    let second = refresh(&grants, &first, store.now()).await.unwrap();
+
+    store.pass(61);
+    assert_error(refresh(&grants, &first, store.now()).await, ErrorCode::InvalidGrant);
+
+    assert_error(refresh(&grants, &second, store.now()).await, ErrorCode::InvalidGrant);
+}
+
+#[tokio::test]
+async fn rotations_within_a_grace_period_are_bounded_and_revoke_nothing() {
+    let store = TestStore::new();
+    let grants = store.grants();
+    let first = token_of(&grants, store.now()).await;
+    let mut token = first.clone();
+
+    for _ in 0..100 {
+        token = refresh(&grants, &token, store.now()).await.unwrap();
+    }
+    assert!(refresh(&grants, &first, store.now()).await.is_ok());
+    store.pass(61);
+
+    let token = refresh(&grants, &token, store.now()).await.unwrap();
+    let owner = Principal::new(ISSUER, "ada");
+    let content: TokenContent = grants.sealer.open(ISSUER, Purpose::RefreshToken, &token).unwrap();
+    let (grant, _) = grants.read(&row(&owner, &content.grant)).await.unwrap().unwrap();
+    let Phase::Family { generation, superseded } = grant.phase else { panic!() };
+    assert_eq!((generation, superseded.len()), (1 + MAX_SUPERSEDED as u64 + 1, 1));
+}
+
+#[tokio::test]
+async fn a_refresh_is_bound_to_client_resource_and_scopes() {
+    let store = TestStore::new();
+    let grants = store.grants();
+    let token = token_of(&grants, store.now()).await;
+    let resources = resources();
+    let other = resources.find(Some("https://other.example/mcp")).unwrap();
+    let same = resources.find(Some("https://mcp.example/mcp")).unwrap();
+
+    for (client, resource, scope, expected) in [
+        ("other", None, None, ErrorCode::InvalidGrant),
+        (CLIENT, Some(other), None, ErrorCode::InvalidTarget),
+        (CLIENT, None, Some("admin"), ErrorCode::InvalidScope),
+        (CLIENT, None, Some("read admin"), ErrorCode::InvalidScope),
+    ] {
+        let result = grants.refresh(ISSUER, &token, client, resource, scope, store.now()).await;
+        assert_error(result, expected);
+    }
+    let fewer = grants.refresh(ISSUER, &token, CLIENT, Some(same), Some("write"), store.now()).await.unwrap();
+    let all = grants.refresh(ISSUER, &fewer.refresh_token.unwrap(), CLIENT, None, None, store.now()).await.unwrap();
+
+    assert_eq!(fewer.scopes, ["write"]);
+    assert_eq!(all.scopes, ["read", "write"]);
+}
+
+#[tokio::test]
+async fn a_grant_ends_without_use_and_after_its_total_lifetime() {
+    const DAY: u64 = 24 * 60 * 60;
+    let store = TestStore::new();
+    let grants = store.grants();
+    let unused = token_of(&grants, store.now()).await;
+    let mut used = token_of(&grants, store.now()).await;
+
+    for _ in 0..7 {
+        store.pass(25 * DAY);
+        used = refresh(&grants, &used, store.now()).await.unwrap();
+    }
+    assert_error(refresh(&grants, &unused, store.now()).await, ErrorCode::InvalidGrant);
+    // 175 days have passed.
+    store.pass(5 * DAY);
+    assert_error(refresh(&grants, &used, store.now()).await, ErrorCode::InvalidGrant);
+}
+
+#[tokio::test]
+async fn a_client_revokes_its_own_grants_only() {
+    let store = TestStore::new();
+    let grants = store.grants();
+    let [first, second] = [token_of(&grants, store.now()).await, token_of(&grants, store.now()).await];
+
+    assert_error(grants.revoke(ISSUER, &first, "other").await, ErrorCode::InvalidGrant);
+    let first = refresh(&grants, &first, store.now()).await.unwrap();
+    for text in [first.as_str(), &first, "x", ""] {
+        grants.revoke(ISSUER, text, CLIENT).await.unwrap();
+    }
+
+    assert_error(refresh(&grants, &first, store.now()).await, ErrorCode::InvalidGrant);
+    assert!(refresh(&grants, &second, store.now()).await.is_ok());
+}
+
+#[tokio::test]
+async fn one_command_revokes_all_grants_that_exist() {
+    let store = TestStore::new();
+    let grants = store.grants();
+    let token = token_of(&grants, store.now()).await;
+    let code = code_of(&grants, "bob", true, store.now()).await;
+
+    for _ in 0..2 {
+        grants.revoke_all(store.now()).await.unwrap();
+    }
+    store.pass(1);
+    let later = token_of(&grants, store.now()).await;
+
+    assert_error(refresh(&grants, &token, store.now()).await, ErrorCode::InvalidGrant);
+    assert_error(grants.redeem_code(ISSUER, &code, &REDEMPTION, store.now()).await, ErrorCode::InvalidGrant);
+    assert!(refresh(&store.grants(), &later, store.now()).await.is_ok());
+}
+
+#[tokio::test]
+async fn the_rows_of_a_person_are_deleted_together_and_contain_no_token() {
+    let store = TestStore::new();
+    let grants = store.grants();
+    let token = token_of(&grants, store.now()).await;
+    code_of(&grants, "ada", true, store.now()).await;
+    let code = code_of(&grants, "bob", true, store.now()).await;
+    assert!(store.rows().contains("rows: 3"), "{}", store.rows());
+
+    let deleted = grants.store.delete_subject(ISSUER, "ada", 500).await.unwrap();
+
+    assert_eq!((deleted.deleted, deleted.left), (2, 0));
+    assert_error(refresh(&grants, &token, store.now()).await, ErrorCode::InvalidGrant);
+    assert!(grants.redeem_code(ISSUER, &code, &REDEMPTION, store.now()).await.is_ok());
+}

@@ -1,0 +1,372 @@
+//! Resources: the MCP servers that tokens are issued for, their scopes, and who gets which scope.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use mcp_server::{
+    Principal,
+    json::{self, Budget},
+    uri::{NormalUri, SecureUrl},
+};
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::{ErrorCode, OAuthError};
+
+const MAX_RESOURCES: usize = 100;
+/// Maximum number of scopes of a resource.
+const MAX_SCOPES: usize = 50;
+/// Maximum number of mappings of a resource.
+const MAX_MAPPINGS: usize = 200;
+/// Maximum length of a URL, name, scope, text or claim, in bytes.
+const MAX_TEXT_BYTES: usize = 512;
+/// Path of an MCP endpoint. The URL without it names the same server.
+const ENDPOINT: &str = "/mcp";
+
+/// A registered MCP server.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Resource {
+    /// URL of the MCP endpoint, such as `https://mcp.example.com/mcp`. It is the audience of tokens.
+    pub url: String,
+    /// Name on the consent page.
+    pub name: String,
+    /// Scopes of the server, in the order of the consent page.
+    #[serde(default)]
+    pub scopes: Vec<Scope>,
+    /// Scopes that every person may get. All others need a mapping in [`claims`](Self::claims).
+    #[serde(default)]
+    pub everyone: Vec<String>,
+    /// Mapping of claims of the identity provider, such as groups, to scopes.
+    #[serde(default)]
+    pub claims: Vec<ClaimMapping>,
+}
+
+/// A scope of a resource.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scope {
+    /// Name of the scope, such as `events:write`.
+    pub name: String,
+    /// What a client may do with it, in English, for the consent page.
+    pub text: String,
+    /// The same in other languages, by their tag: `pt`, `es`.
+    #[serde(default)]
+    pub translations: BTreeMap<String, String>,
+}
+
+/// Scopes of the people who have a claim.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClaimMapping {
+    /// Name of the claim, such as `groups`. An `email` must be verified.
+    pub claim: String,
+    /// Value of the claim, or an element of its list.
+    pub value: String,
+    /// Scopes that these people may get.
+    pub scopes: Vec<String>,
+}
+
+/// All registered resources.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Resources(Vec<Resource>);
+
+/// Why resources were rejected.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct ResourcesError(String);
+
+impl Resources {
+    /// Parses a JSON array of resources.
+    ///
+    /// # Errors
+    ///
+    /// When the JSON is malformed, and as [`new`](Self::new).
+    pub fn parse(text: &str) -> Result<Self, ResourcesError> {
+        let list = json::read(text, Budget::of(text));
+        Self::new(
+            list.map_err(|error| ResourcesError(format!("the resources are not a JSON array of resources: {error}")))?,
+        )
+    }
+
+    /// Creates the registry.
+    ///
+    /// # Errors
+    ///
+    /// When a URL is not an `https` URL (`http` on loopback) without query and fragment or occurs twice, a scope is malformed,
+    /// occurs twice or is mapped but not declared, or a limit is exceeded.
+    pub fn new(list: Vec<Resource>) -> Result<Self, ResourcesError> {
+        if list.len() > MAX_RESOURCES {
+            return Err(ResourcesError(format!("there are more than {MAX_RESOURCES} resources")));
+        }
+        for (index, resource) in list.iter().enumerate() {
+            let invalid =
+                |reason: &str| ResourcesError(format!("resource {}: {reason}", json::shortened(&resource.url)));
+            resource.fault().map_or(Ok(()), |fault| Err(invalid(&fault)))?;
+            if list[..index].iter().any(|other| other.is_named(&resource.url) || resource.is_named(&other.url)) {
+                return Err(invalid("another resource has the same URL"));
+            }
+        }
+        Ok(Self(list))
+    }
+
+    /// Finds the resource of a request. Without a `resource` parameter it is the only one that is registered.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorCode::InvalidTarget`] when no registered resource has this URL, or when the parameter is missing and several are
+    /// registered (RFC 8707, section 2).
+    pub fn find(&self, requested: Option<&str>) -> Result<&Resource, OAuthError> {
+        match (requested, &self.0[..]) {
+            (Some(url), list) => list.iter().find(|own| own.is_named(url)).ok_or(OAuthError::new(
+                ErrorCode::InvalidTarget,
+                "the resource is not registered at this authorization server",
+            )),
+            (None, [only]) => Ok(only),
+            (None, _) => Err(OAuthError::new(
+                ErrorCode::InvalidTarget,
+                "the parameter resource is missing: set it to the URL of the MCP server",
+            )),
+        }
+    }
+
+    /// Returns all resources.
+    pub fn iter(&self) -> impl Iterator<Item = &Resource> {
+        self.0.iter()
+    }
+}
+
+impl Resource {
+    /// Whether a URL names this server: its own URL, or the URL without `/mcp` at its end. Scheme and host are compared
+    /// without case (MCP authorization specification, "Canonical Server URI").
+    pub fn is_named(&self, url: &str) -> bool {
+        // A fragment is not allowed (RFC 8707, section 2).
+        let is_equal = |own: &str| NormalUri::new(own) == NormalUri::new(url);
+        url.len() <= MAX_TEXT_BYTES && (is_equal(&self.url) || self.url.strip_suffix(ENDPOINT).is_some_and(is_equal))
+    }
+
+    /// Returns the scopes of a request: those that the resource declares, or all of them if the request has none. Scopes that
+    /// are not declared are ignored (RFC 6749, section 3.3), because clients request `openid` or `offline_access` everywhere.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorCode::InvalidScope`] when none of the requested scopes is declared, although the resource has scopes.
+    pub fn requested_scopes(&self, scope: Option<&str>) -> Result<Vec<String>, OAuthError> {
+        let names = self.scopes.iter().map(|own| &own.name);
+        let Some(scope) = scope else { return Ok(names.cloned().collect()) };
+        let requested: BTreeSet<&str> = scope.split(' ').filter(|name| !name.is_empty()).collect();
+        let known: Vec<_> = names.filter(|name| requested.contains(name.as_str())).cloned().collect();
+        match known.is_empty() && !self.scopes.is_empty() {
+            true => Err(OAuthError::new(ErrorCode::InvalidScope, "the resource has none of the requested scopes")),
+            false => Ok(known),
+        }
+    }
+
+    /// Returns those of `scopes` that a person may get. A claim without a mapping gives no scope.
+    pub fn permitted_scopes(&self, scopes: &[String], person: &Principal) -> Vec<String> {
+        let mapped = self.claims.iter().filter(|mapping| mapping.applies_to(person)).flat_map(|own| &own.scopes);
+        let permitted: BTreeSet<&String> = self.everyone.iter().chain(mapped).collect();
+        scopes.iter().filter(|scope| permitted.contains(scope)).cloned().collect()
+    }
+
+    fn fault(&self) -> Option<String> {
+        let is_text = |text: &str| !text.trim().is_empty() && text.len() <= MAX_TEXT_BYTES;
+        let url = SecureUrl::parse(&self.url).filter(|url| url.query.is_none() && url.fragment.is_none());
+        if url.is_none() || !is_text(&self.url) {
+            return Some("its URL is not an https URL (http on loopback) without query and fragment".to_owned());
+        }
+        if !is_text(&self.name) {
+            return Some(format!("its name is empty or has more than {MAX_TEXT_BYTES} bytes"));
+        }
+        if self.scopes.len() > MAX_SCOPES || self.claims.len() > MAX_MAPPINGS {
+            return Some(format!("it has more than {MAX_SCOPES} scopes or {MAX_MAPPINGS} mappings"));
+        }
+        for (index, scope) in self.scopes.iter().enumerate() {
+            let texts = scope.translations.values().chain([&scope.text]);
+            if !is_scope_token(&scope.name) || !is_text(&scope.name) || !texts.into_iter().all(|text| is_text(text)) {
+                return Some(format!("the scope {} or its text is malformed", json::shortened(&scope.name)));
+            }
+            if self.scopes[..index].iter().any(|other| other.name == scope.name) {
+                return Some(format!("the scope {} occurs twice", scope.name));
+            }
+        }
+        if self.claims.iter().any(|mapping| !is_text(&mapping.claim) || !is_text(&mapping.value)) {
+            return Some("a mapping has no claim or no value".to_owned());
+        }
+        let mapped = self.claims.iter().flat_map(|mapping| &mapping.scopes).chain(&self.everyone);
+        let undeclared = mapped.into_iter().find(|name| self.scopes.iter().all(|own| own.name != **name));
+        undeclared.map(|name| format!("the mapped scope {} is not in its scopes", json::shortened(name)))
+    }
+}
+
+impl ClaimMapping {
+    fn applies_to(&self, person: &Principal) -> bool {
+        if self.claim == "email" {
+            return person.has_verified_email(&self.value);
+        }
+        match person.claims.get(&self.claim) {
+            Some(Value::String(own)) => *own == self.value,
+            Some(Value::Array(list)) => list.iter().any(|own| own.as_str() == Some(&self.value)),
+            Some(Value::Bool(own)) => own.to_string() == self.value,
+            _ => false,
+        }
+    }
+}
+
+/// Whether a text is a scope token (RFC 6749, section 3.3).
+fn is_scope_token(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| matches!(byte, 0x21 | 0x23..=0x5b | 0x5d..=0x7e))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn resource() -> Value {
+        json!({
+            "url": "https://mcp.example.com/mcp", "name": "Event logger",
+            "scopes": [
+                { "name": "events:read", "text": "Read events" },
+                { "name": "events:write", "text": "Add events", "translations": { "pt": "Adicionar eventos" } },
+            ],
+            "everyone": ["events:read"],
+            "claims": [{ "claim": "groups", "value": "staff", "scopes": ["events:write"] }],
+        })
+    }
+
+    fn parse(list: &Value) -> Result<Resources, ResourcesError> {
+        Resources::parse(&list.to_string())
+    }
+
+    fn with(name: &str, value: Value) -> Value {
+        let mut own = resource();
+        own[name] = value;
+        own
+    }
+
+    #[test]
+    fn a_resource_is_found_by_its_url_with_and_without_the_endpoint() {
+        let resources = parse(&json!([resource(), with("url", json!("https://other.example"))])).unwrap();
+        for url in [
+            "https://mcp.example.com/mcp",
+            "https://mcp.example.com",
+            "https://mcp.example.com/",
+            "HTTPS://MCP.Example.COM/mcp",
+            "https://mcp.example.com:443/mcp",
+        ] {
+            assert_eq!(resources.find(Some(url)).unwrap().name, "Event logger", "{url}");
+        }
+        for url in [
+            "https://mcp.example.com/MCP",
+            "https://mcp.example.com/mcp/",
+            "https://mcp.example.com/mcp?x=1",
+            "https://mcp.example.com/mcp#",
+            "https://mcp.example.com/other",
+            "https://mcp.example.com.evil.example/mcp",
+            "http://mcp.example.com/mcp",
+            "https://mcp.example.com:8443/mcp",
+            "https://mcp.example.com@evil.example/mcp",
+            "https://evil.example/mcp",
+            "mcp.example.com",
+            "*",
+        ] {
+            assert_eq!(resources.find(Some(url)).unwrap_err().code, ErrorCode::InvalidTarget, "{url}");
+        }
+    }
+
+    #[test]
+    fn the_only_resource_is_the_default() {
+        let one = parse(&json!([resource()])).unwrap();
+        let two = parse(&json!([resource(), with("url", json!("https://other.example"))])).unwrap();
+
+        assert_eq!(one.find(None).unwrap().name, "Event logger");
+        for resources in [two, Resources::default()] {
+            assert_eq!(resources.find(None).unwrap_err().code, ErrorCode::InvalidTarget);
+        }
+    }
+
+    #[test]
+    fn unknown_scopes_are_ignored_unless_no_other_is_left() {
+        let resources = parse(&json!([resource()])).unwrap();
+        let own = resources.find(None).unwrap();
+
+        assert_eq!(own.requested_scopes(Some("openid  events:write events:write")).unwrap(), ["events:write"]);
+        assert_eq!(own.requested_scopes(None).unwrap(), ["events:read", "events:write"]);
+        for scope in ["openid", "EVENTS:READ", "events:read\tevents:write", " "] {
+            assert_eq!(own.requested_scopes(Some(scope)).unwrap_err().code, ErrorCode::InvalidScope, "{scope:?}");
+        }
+        let bare = parse(&json!([{ "url": "https://a.example", "name": "a" }])).unwrap();
+        assert!(bare.find(None).unwrap().requested_scopes(Some("openid")).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_claim_without_a_mapping_gives_no_scope() {
+        let claims = |claims: Value| {
+            let Value::Object(claims) = claims else { panic!() };
+            Principal { claims, ..Principal::new("https://id.example", "ada") }
+        };
+        let resources = parse(&json!([resource()])).unwrap();
+        let own = resources.find(None).unwrap();
+        let all = own.requested_scopes(None).unwrap();
+
+        for staff in [json!({ "groups": ["all", "staff"] }), json!({ "groups": "staff" })] {
+            assert_eq!(own.permitted_scopes(&all, &claims(staff)), all);
+        }
+        for other in [
+            json!({}),
+            json!({ "groups": ["Staff", "staff "] }),
+            json!({ "groups": [["staff"]] }),
+            json!({ "groups": { "staff": true } }),
+            json!({ "roles": ["staff"] }),
+            json!({ "scope": "events:write" }),
+        ] {
+            assert_eq!(own.permitted_scopes(&all, &claims(other)), ["events:read"]);
+        }
+    }
+
+    #[test]
+    fn an_email_gives_a_scope_only_if_it_is_verified() {
+        let mapping = json!([{ "claim": "email", "value": "ada@example.com", "scopes": ["events:write"] }]);
+        let resources = parse(&json!([with("claims", mapping)])).unwrap();
+        let own = resources.find(None).unwrap();
+        let person = |email_verified| Principal {
+            email: Some("Ada@example.com".to_owned()),
+            email_verified,
+            ..Principal::new("https://id.example", "ada")
+        };
+
+        let write = ["events:write".to_owned()];
+        assert_eq!(own.permitted_scopes(&write, &person(true)), write);
+        assert!(own.permitted_scopes(&write, &person(false)).is_empty());
+    }
+
+    #[test]
+    fn invalid_resources_are_rejected() {
+        let scope = |name: &str| json!([{ "name": name, "text": "x" }]);
+        for (resource, expected) in [
+            (with("url", json!("http://mcp.example.com")), "https URL"),
+            (with("url", json!("https://mcp.example.com/?x")), "https URL"),
+            (with("url", json!("https://mcp.example.com/#x")), "https URL"),
+            (with("name", json!(" ")), "name"),
+            (with("scopes", scope("a b")), "malformed"),
+            (with("scopes", scope("a\"b")), "malformed"),
+            (with("scopes", scope("")), "malformed"),
+            (with("scopes", json!([{ "name": "a", "text": "" }])), "malformed"),
+            (with("scopes", json!([{ "name": "a", "text": "x" }, { "name": "a", "text": "x" }])), "twice"),
+            (with("everyone", json!(["events:delete"])), "events:delete is not in its scopes"),
+            (with("claims", json!([{ "claim": "groups", "value": "", "scopes": [] }])), "no value"),
+            (with("group", json!([])), "unknown field"),
+        ] {
+            let error = parse(&json!([resource])).unwrap_err().to_string();
+
+            assert!(error.contains(expected), "{expected}: {error}");
+        }
+        for same in ["https://mcp.example.com/mcp", "https://MCP.example.com", "https://mcp.example.com/"] {
+            assert!(parse(&json!([resource(), with("url", json!(same))])).is_err(), "{same}");
+        }
+        let many: Vec<_> = (0..101).map(|number| with("url", json!(format!("https://a{number}.example")))).collect();
+        assert!(parse(&json!(many)).is_err() && parse(&json!(many[..100])).is_ok());
+        assert!(Resources::parse("{}").is_err());
+    }
+}
