@@ -20,6 +20,8 @@ pub(crate) const SERVER: &str = "authorization-server";
 pub(crate) enum Purpose {
     Code = 1,
     RefreshToken = 2,
+    ConsentForm = 3,
+    Approvals = 4,
 }
 
 /// Seals texts by AES-256-GCM-SIV, which tolerates a repeated nonce after a snapshot was restored.

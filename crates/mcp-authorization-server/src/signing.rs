@@ -23,8 +23,6 @@ const MAX_SECRET_BYTES: usize = 64 * 1024;
 const MAX_KEYS: usize = 5;
 /// Allowed sizes of a modulus, in bytes: 2048 to 4096 bits.
 const MODULUS_BYTES: std::ops::RangeInclusive<usize> = 256..=512;
-/// How long before it signs a new key is published, so that every verifier has fetched it.
-pub const LEAD: Duration = Duration::from_secs(60 * 60);
 /// How long a replaced key stays published after its last token has expired, for clocks that differ.
 const RETIREMENT: Duration = Duration::from_secs(10 * 60);
 

@@ -1,0 +1,298 @@
+//! All clients: configured ones, those with a metadata document, and registered ones.
+
+use std::{
+    net::IpAddr,
+    time::{Duration, Instant, SystemTime},
+};
+
+use aws_lc_rs::{constant_time::verify_slices_are_equal, digest};
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+use mcp_server::{
+    json::{self, Budget},
+    store::{Content, Increment, Kind, SealedStore, StoreError, StoreId, StoredValue},
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::{
+    Client, ClientKind, DocumentSource, ErrorCode, OAuthError, RedirectUri,
+    client_document::{self, is_url},
+    client_metadata::ClientMetadata,
+    clock::unix_seconds,
+    random,
+};
+
+const REGISTERED: Kind = Kind::new("client");
+const DOCUMENT: Kind = Kind::new("client-document");
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+/// Lifetime of a registration until its first use.
+const UNUSED: Duration = DAY;
+/// Lifetime of a registration from its latest use: the longest of the store.
+const USED: Duration = mcp_server::store::MAX_LIFETIME;
+const HOUR: Duration = Duration::from_secs(60 * 60);
+/// Maximum number of registrations, and of documents that are not in the cache, in an hour: from one address, and in all.
+const PER_ADDRESS: u64 = 20;
+const IN_ALL: u64 = 1000;
+/// Maximum size of a registration request, in bytes.
+pub(crate) const MAX_REGISTRATION_BYTES: usize = 16 * 1024;
+/// Hosts of well-known clients, whose redirect URIs may be registered without a review.
+const KNOWN_HOSTS: [&str; 5] = ["chatgpt.com", "claude.ai", "claude.com", "insiders.vscode.dev", "vscode.dev"];
+
+/// Which clients may register themselves (RFC 7591).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RegistrationPolicy {
+    /// None.
+    Off,
+    /// Clients whose redirect URIs are all on loopback, on a host of well-known clients, or on one of these hosts.
+    Known(Vec<String>),
+    /// All.
+    Open,
+}
+
+impl RegistrationPolicy {
+    fn allows(&self, uri: &RedirectUri) -> bool {
+        match self {
+            Self::Off => false,
+            Self::Open => true,
+            Self::Known(hosts) => {
+                let host = uri.host();
+                uri.is_loopback() || KNOWN_HOSTS.contains(&host.as_str()) || hosts.contains(&host)
+            }
+        }
+    }
+}
+
+/// A client in the configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConfiguredClient {
+    /// The client id.
+    pub id: String,
+    /// Name on the consent page.
+    pub name: String,
+    /// Redirect URIs.
+    pub redirect_uris: Vec<RedirectUri>,
+    /// SHA-256 digest of the client's secret in Base64url, for a confidential client.
+    #[serde(default)]
+    pub secret_sha256: Option<String>,
+}
+
+/// Credentials in a request to the token or revocation endpoint.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Credentials<'a> {
+    pub(crate) client_id: &'a str,
+    pub(crate) secret: Option<&'a str>,
+}
+
+/// Why there is no client.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The client is unknown or invalid: the error for it.
+    #[error(transparent)]
+    OAuth(#[from] OAuthError),
+    /// The store failed.
+    #[error("the store of clients failed")]
+    Store(#[from] StoreError),
+    /// The metadata document of the client could not be fetched.
+    #[error("the metadata document of the client could not be fetched")]
+    Document(#[from] crate::FetchDocumentError),
+    /// There were too many requests from this address, or in all.
+    #[error("too many clients are registered or fetched")]
+    Limited,
+    /// A value could not be encoded, or there are no random numbers.
+    #[error("could not create a client")]
+    Internal,
+}
+
+/// The clients of a server.
+#[derive(Debug)]
+pub struct Clients {
+    configured: Vec<(Client, Option<String>)>,
+    policy: RegistrationPolicy,
+    documents: DocumentSource,
+    store: SealedStore,
+}
+
+impl Clients {
+    /// Creates the clients of a server.
+    pub fn new(
+        configured: Vec<ConfiguredClient>,
+        policy: RegistrationPolicy,
+        documents: DocumentSource,
+        store: SealedStore,
+    ) -> Self {
+        let configured = configured.into_iter().map(|own| {
+            let client = Client {
+                id: own.id,
+                kind: ClientKind::Configured,
+                name: Some(own.name),
+                redirect_uris: own.redirect_uris,
+                refreshes: true,
+            };
+            (client, own.secret_sha256)
+        });
+        Self { configured: configured.collect(), policy, documents, store }
+    }
+
+    pub(crate) fn has_registration(&self) -> bool {
+        self.policy != RegistrationPolicy::Off
+    }
+
+    /// Finds the client of an authorization request. A metadata document that is not in the cache is fetched.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorCode::InvalidClient`] when the client is unknown, or its document is invalid; when the document cannot be fetched, too
+    /// many are, or the store fails.
+    pub async fn find(
+        &self,
+        client_id: &str,
+        address: Option<IpAddr>,
+        deadline: Option<Instant>,
+    ) -> Result<Client, ClientError> {
+        if let Some((client, _)) = self.configured.iter().find(|(own, _)| own.id == client_id) {
+            return Ok(client.clone());
+        }
+        if is_url(client_id) {
+            return self.find_document(client_id, address, deadline).await;
+        }
+        let unknown =
+            OAuthError::new(ErrorCode::InvalidClient, "the client is not registered, or its registration has expired");
+        Ok(self.read(REGISTERED, client_id).await?.ok_or(unknown)?)
+    }
+
+    async fn find_document(
+        &self,
+        client_id: &str,
+        address: Option<IpAddr>,
+        deadline: Option<Instant>,
+    ) -> Result<Client, ClientError> {
+        client_document::check_url(client_id)?;
+        if let Some(cached) = self.read(DOCUMENT, client_id).await? {
+            return Ok(cached);
+        }
+        self.count(DOCUMENT, address).await?;
+        let document = self.documents.fetch(client_id, deadline).await?;
+        let client = client_document::parse(client_id, &document.body)?;
+        let lifetime = client_document::lifetime(document.cache_control.as_deref());
+        // Another environment may have stored it meanwhile.
+        self.put(DOCUMENT, &client, lifetime).await?;
+        Ok(client)
+    }
+
+    /// Registers a client. Returns the response (RFC 7591, section 3.2.1).
+    ///
+    /// # Errors
+    ///
+    /// When the metadata are invalid or not allowed, too many clients register, or the store fails.
+    pub async fn register(&self, body: &[u8], address: Option<IpAddr>, now: SystemTime) -> Result<Value, ClientError> {
+        let invalid = |description| OAuthError::new(ErrorCode::InvalidClientMetadata, description);
+        if body.len() > MAX_REGISTRATION_BYTES {
+            return Err(invalid("the request has more than 16 KiB").into());
+        }
+        let metadata: ClientMetadata = json::read_bytes(body, Budget::memory(1024 * 1024))
+            .map_err(|_| invalid("the request is not a JSON object with client metadata"))?;
+        let valid = metadata.validate(false)?;
+        if !valid.redirect_uris.iter().all(|uri| self.policy.allows(uri)) {
+            let description =
+                "a redirect URI is neither on loopback nor on an allowed host: ask the operator of this server";
+            return Err(OAuthError::new(ErrorCode::InvalidRedirectUri, description).into());
+        }
+        self.count(REGISTERED, address).await?;
+        let client = Client {
+            id: random::text::<16>().map_err(|_| ClientError::Internal)?,
+            kind: ClientKind::Registered,
+            name: valid.name,
+            redirect_uris: valid.redirect_uris,
+            refreshes: valid.refreshes,
+        };
+        self.put(REGISTERED, &client, UNUSED).await?;
+        let grant_types = ["authorization_code", "refresh_token"];
+        let mut response = json!({
+            "client_id": client.id,
+            "client_id_issued_at": unix_seconds(now),
+            "redirect_uris": client.redirect_uris,
+            "grant_types": grant_types[..if client.refreshes { 2 } else { 1 }],
+            "response_types": ["code"],
+            // Also if the client requested another method: a secret of a public client would protect nothing.
+            "token_endpoint_auth_method": "none",
+        });
+        if let Some(name) = client.name {
+            response["client_name"] = name.into();
+        }
+        Ok(response)
+    }
+
+    /// Extends the registration of a client that is used. Other clients have none.
+    ///
+    /// # Errors
+    ///
+    /// When the store fails.
+    pub(crate) async fn extend(&self, client_id: &str) -> Result<(), StoreError> {
+        if is_url(client_id) || self.configured.iter().any(|(own, _)| own.id == client_id) {
+            return Ok(());
+        }
+        let id = StoreId { kind: REGISTERED, caller: None, id: client_id.as_bytes() };
+        if let Some(StoredValue { value, version }) = self.store.get(&id).await? {
+            let content = Content { value: &value, expires_in: USED, due_in: None };
+            // Another request has extended it, if the version differs.
+            self.store.compare_and_set(&id, version, content).await?;
+        }
+        Ok(())
+    }
+
+    /// Authenticates a client. A public client has no secret: its id is trusted only together with a code or token of it.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorCode::InvalidClient`] when a confidential client has a wrong secret or none, or a public one has a secret.
+    pub(crate) fn authenticate(&self, credentials: &Credentials<'_>) -> Result<(), OAuthError> {
+        let failed = Err(OAuthError::new(ErrorCode::InvalidClient, "the client could not be authenticated"));
+        let configured = self.configured.iter().find(|(own, _)| own.id == credentials.client_id);
+        match (configured.and_then(|(_, digest)| digest.as_deref()), credentials.secret) {
+            (None, None) => Ok(()),
+            (Some(expected), Some(secret)) => {
+                let digest = BASE64_URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, secret.as_bytes()));
+                verify_slices_are_equal(digest.as_bytes(), expected.as_bytes()).or(failed)
+            }
+            (Some(_), None) | (None, Some(_)) => failed,
+        }
+    }
+
+    /// Counts a row that an anonymous caller causes.
+    async fn count(&self, kind: Kind, address: Option<IpAddr>) -> Result<(), ClientError> {
+        let network = address.map(network);
+        let of_address = [&b"address "[..], network.as_deref().unwrap_or_default()].concat();
+        for (id, ceiling) in [(&of_address[..], PER_ADDRESS), (b"all", IN_ALL)] {
+            let increment = Increment { amount: 1, ceiling, window: HOUR };
+            if self.store.increment(&StoreId { kind, caller: None, id }, increment).await?.granted == 0 {
+                return Err(ClientError::Limited);
+            }
+        }
+        Ok(())
+    }
+
+    async fn read(&self, kind: Kind, client_id: &str) -> Result<Option<Client>, ClientError> {
+        let id = StoreId { kind, caller: None, id: client_id.as_bytes() };
+        let Some(StoredValue { value, .. }) = self.store.get(&id).await? else { return Ok(None) };
+        json::read_bytes(&value, Budget::memory(1024 * 1024)).map(Some).map_err(|_| ClientError::Internal)
+    }
+
+    async fn put(&self, kind: Kind, client: &Client, expires_in: Duration) -> Result<(), ClientError> {
+        let value = serde_json::to_vec(client).map_err(|_| ClientError::Internal)?;
+        let id = StoreId { kind, caller: None, id: client.id.as_bytes() };
+        self.store.put_if_absent(&id, Content { value: &value, expires_in, due_in: None }).await?;
+        Ok(())
+    }
+}
+
+/// The network of an address: an IPv4 address, or the /64 of an IPv6 address, which one subscriber has.
+fn network(address: IpAddr) -> Vec<u8> {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets()[..8].to_vec(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

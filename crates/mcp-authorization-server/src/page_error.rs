@@ -1,0 +1,78 @@
+//! Errors that are shown to a person, because they may not or cannot be sent to a client.
+
+use http::StatusCode;
+use mcp_server::{BoxError, error_chain, store::StoreError};
+
+use crate::{
+    ClientError, ErrorCode, OAuthError,
+    pages::error_page,
+    responses::HttpResponse,
+    server::{client_error, internal, unavailable},
+    texts::{Language, Texts},
+};
+
+/// Why a page is shown in place of a redirect to the client.
+pub(crate) enum PageError {
+    /// The client or the redirect URI is not valid.
+    Request(OAuthError),
+    /// The client is unknown.
+    Client,
+    /// The metadata document of the client cannot be fetched.
+    Document,
+    Expired,
+    Cookies,
+    Limited,
+    /// Logged.
+    Internal,
+}
+
+/// The result of a step: a page in place of a response.
+pub(crate) type Step<T> = Result<T, PageError>;
+
+impl PageError {
+    /// Renders the page.
+    pub(crate) fn page(self, language: Language) -> HttpResponse {
+        let texts: &Texts = language.texts();
+        let (status, text, detail) = match &self {
+            Self::Request(error) => (StatusCode::BAD_REQUEST, texts.error_request, Some(error.description)),
+            Self::Client => (StatusCode::BAD_REQUEST, texts.error_client, None),
+            Self::Document => (StatusCode::BAD_REQUEST, texts.error_document, None),
+            Self::Expired => (StatusCode::BAD_REQUEST, texts.error_expired, None),
+            Self::Cookies => (StatusCode::BAD_REQUEST, texts.error_cookies, None),
+            Self::Limited => (StatusCode::TOO_MANY_REQUESTS, texts.error_limited, None),
+            Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, texts.error_internal, None),
+        };
+        error_page(status, language, text, detail)
+    }
+}
+
+pub(crate) fn page_of_client_error(error: ClientError) -> PageError {
+    match error {
+        ClientError::OAuth(error) if error.code == ErrorCode::InvalidClient => PageError::Client,
+        ClientError::OAuth(error) => PageError::Request(error),
+        ClientError::Document(_) => {
+            tracing::info!(error = error_chain(&error), "a metadata document could not be fetched");
+            PageError::Document
+        }
+        ClientError::Limited => PageError::Limited,
+        ClientError::Store(_) | ClientError::Internal => {
+            client_error(error);
+            PageError::Internal
+        }
+    }
+}
+
+pub(crate) fn page_of_store(error: StoreError) -> PageError {
+    unavailable("the store of sign-ins failed", &error);
+    PageError::Internal
+}
+
+pub(crate) fn page_of(what: &'static str, error: &BoxError) -> PageError {
+    unavailable(what, error.as_ref());
+    PageError::Internal
+}
+
+pub(crate) fn page_of_internal(error: &(dyn std::error::Error + 'static)) -> PageError {
+    internal("a sign-in failed", error);
+    PageError::Internal
+}

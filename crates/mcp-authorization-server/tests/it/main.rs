@@ -1,0 +1,7 @@
+//! Tests of the whole server.
+
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failure here is a failed test")]
+
+mod hostile;
+mod sign_in;
+mod support;
