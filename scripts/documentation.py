@@ -1,4 +1,5 @@
-"""What the documentation has that can be compared with the code: variables, log lines, messages of mcpl, links; and its tables."""
+"""What the documentation has that can be compared with the code: variables, log lines, messages of mcpl, links, tests of rules; and its
+tables."""
 
 import os
 import pathlib
@@ -24,6 +25,12 @@ LINK = re.compile(r"\]\(([^()\s]+)\)")
 HEADING = re.compile(r"^#+ +(.*)", re.MULTILINE)
 CODE_SPAN = re.compile(r"(?<!`)(`+)(?!`)(.+?)(?<!`)\1(?!`)")
 LITERAL = re.compile(r'(?<!b)"((?:[^"\\]|\\.)*)"', re.DOTALL)
+# Tests, by their names in Rust and in Python.
+RUST_TEST = re.compile(r"#\[(?:tokio::)?test\b[^\]]*\]\s*(?:#\[[^\]]*\]\s*)*(?:async )?fn (\w+)")
+PYTHON_TEST = re.compile(r"^def (test_\w+)", re.MULTILINE)
+RULES_HEADER = "| Clause | Level | Rule | Entry |"
+TESTED = re.compile(r"test: `\w+`(?:, `\w+`)*")
+REASON = re.compile(r"(?:not applicable|deviates) because \S.*\.")
 # Where the messages of mcpl come from: `mcp-protocol` reads JSON for it.
 MCPL_CRATES = ("mcp-cli", "mcp-protocol")
 
@@ -119,6 +126,37 @@ def explains(page, text):
             if pattern.replace(".*", "") and re.search(pattern, text, re.DOTALL):
                 return True
     return False
+
+
+def unproven_rules(project):
+    """Rules in docs/authorization-server-conformance.md that no test or reason stands beside, that name a test which does not exist, or
+    that are a MUST and not followed."""
+    page = (project / "docs" / "authorization-server-conformance.md").read_text()
+    known = tests(project)
+    for clause, level, rule, entry in rules(page):
+        named = re.findall(r"`(\w+)`", entry) if TESTED.fullmatch(entry) else []
+        if not named and not REASON.fullmatch(entry):
+            yield f"clause {clause} ({rule}) has neither tests nor a reason"
+        if entry.startswith("deviates") and not re.match("SHOULD|RECOMMENDED", level):
+            yield f"clause {clause} ({rule}) is {level}, and not followed"
+        yield from (f"clause {clause} ({rule}) names the test {name}, which does not exist" for name in named if name not in known)
+
+
+def rules(page):
+    """The rows of the tables of rules: clause, level, rule and entry."""
+    is_inside = False
+    for line in page.splitlines():
+        is_inside = line.startswith("|") and (is_inside or line == RULES_HEADER)
+        if is_inside and line != RULES_HEADER and not line.startswith("| --"):
+            cells = [cell.strip() for cell in line.strip("|").split("|")]
+            yield (cells + [""] * 4)[:4]
+
+
+def tests(project):
+    """The names of all tests, of crates, functions and programs."""
+    rust = [path.read_text() for folder in ("crates", "functions") for path in (project / folder).rglob("*.rs")]
+    python = [path.read_text() for path in (project / "tests").rglob("test_*.py")]
+    return {name for text in rust for name in RUST_TEST.findall(text)} | {name for text in python for name in PYTHON_TEST.findall(text)}
 
 
 def dead_links(project):

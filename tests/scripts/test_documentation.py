@@ -81,6 +81,39 @@ def test_a_link_leads_to_a_file_and_to_a_heading_of_it(tmp_path):
     ]
 
 
+def test_a_rule_has_tests_that_exist_or_a_reason(tmp_path):
+    source = tmp_path / "crates" / "own" / "src" / "lib.rs"
+    source.parent.mkdir(parents=True)
+    source.write_text("#[test]\n#[ignore]\nfn one() {}\n#[tokio::test(start_paused = true)]\nasync fn two() {}\nfn helper() {}\n")
+    (tmp_path / "tests" / "interop").mkdir(parents=True)
+    (tmp_path / "tests" / "interop" / "test_own.py").write_text("def test_three():\n    pass\ndef helper():\n    pass\n")
+    (tmp_path / "docs").mkdir()
+    entries = {
+        "1.1 | MUST": "test: `one`, `two`, `test_three`",
+        "1.2 | MUST": "not applicable because there is none.",
+        "1.3 | SHOULD": "deviates because of something.",
+        "1.4 | MUST": "test: `one`, `helper`",
+        "1.5 | MUST": "",
+        "1.6 | MUST": "test: somewhere",
+        "1.7 | MUST NOT": "deviates because of something.",
+        "1.8 | SHOULD": "deviates because",
+        "1.9 | MUST": "test: `one` one day",
+    }
+    table = "".join(f"| {rule} | r | {entry} |\n" for rule, entry in entries.items())
+    page = f"| Other |\n| --- |\n| x |\n\n| Clause | Level | Rule | Entry |\n| --- | --- | --- | --- |\n{table}| 2.1 |\n"
+    (tmp_path / "docs" / "authorization-server-conformance.md").write_text(page)
+
+    assert list(documentation.unproven_rules(tmp_path)) == [
+        "clause 1.4 (r) names the test helper, which does not exist",
+        "clause 1.5 (r) has neither tests nor a reason",
+        "clause 1.6 (r) has neither tests nor a reason",
+        "clause 1.7 (r) is MUST NOT, and not followed",
+        "clause 1.8 (r) has neither tests nor a reason",
+        "clause 1.9 (r) has neither tests nor a reason",
+        "clause 2.1 () has neither tests nor a reason",
+    ]
+
+
 def test_a_row_belongs_to_a_table(tmp_path):
     table = "| Alarm | |\n| --- | --- |\n| `Errors` | |\n"
     (tmp_path / "README.md").write_text(f"{table}\n| `Faults` | |\n\n```text\n| drawn |\n```\n\n{table}")
