@@ -36,8 +36,13 @@ pub struct AuthorizationRequest {
 pub enum Rejection {
     /// Shown to the person, because client or redirect URI are not valid: never redirected.
     Page(OAuthError),
-    /// Sent to the client by a redirect to this URL.
-    Redirect(String),
+    /// For the client.
+    Client {
+        /// The error.
+        error: OAuthError,
+        /// The redirect URI with the error.
+        url: String,
+    },
 }
 
 /// Returns the client id of a request.
@@ -63,8 +68,8 @@ impl AuthorizationRequest {
     ///
     /// # Errors
     ///
-    /// [`Rejection::Page`] when the redirect URI is missing, malformed or not registered; [`Rejection::Redirect`] for every other
-    /// error. `issuer` is the parameter `iss` of the redirect (RFC 9207).
+    /// [`Rejection::Page`] when the redirect URI is missing, malformed or not registered; [`Rejection::Client`] for every other
+    /// error. `issuer` is the parameter `iss` of its URL (RFC 9207).
     pub fn validate(
         parameters: &Parameters,
         client: &Client,
@@ -80,11 +85,13 @@ impl AuthorizationRequest {
         if !client.allows(&redirect_uri) {
             return Err(page("the parameter redirect_uri is not a redirect URI of this client"));
         }
-        // From here on, errors are sent to the client.
+        // From here on, errors are for the client.
         let state = parameters.get("state").filter(|state| state.len() <= MAX_STATE_BYTES);
         let validated = validate_others(parameters, resources);
-        let (resource, scopes, code_challenge) =
-            validated.map_err(|error| Rejection::Redirect(error_redirect(&redirect_uri, &error, state, issuer)))?;
+        let (resource, scopes, code_challenge) = validated.map_err(|error| {
+            let url = error_redirect(&redirect_uri, &error, state, issuer);
+            Rejection::Client { error, url }
+        })?;
         Ok(Self {
             client_id: client.id.clone(),
             redirect_uri,

@@ -5,7 +5,7 @@ use mcp_server::{BoxError, error_chain, store::StoreError};
 
 use crate::{
     ClientError, ErrorCode, OAuthError,
-    pages::error_page,
+    pages::ErrorPage,
     responses::HttpResponse,
     server::{client_error, internal, unavailable},
     texts::{Language, Texts},
@@ -15,8 +15,13 @@ use crate::{
 pub(crate) enum PageError {
     /// The client or the redirect URI is not valid.
     Request(OAuthError),
+    /// An error for the client, whose redirect is not trusted before the person has signed in: the page has a link to this URL.
+    Client {
+        error: OAuthError,
+        url: String,
+    },
     /// The client is unknown.
-    Client,
+    UnknownClient,
     /// The metadata document of the client cannot be fetched.
     Document,
     Expired,
@@ -35,20 +40,33 @@ impl PageError {
         let texts: &Texts = language.texts();
         let (status, text, detail) = match &self {
             Self::Request(error) => (StatusCode::BAD_REQUEST, texts.error_request, Some(error.description)),
-            Self::Client => (StatusCode::BAD_REQUEST, texts.error_client, None),
+            Self::Client { error, .. } => {
+                let (status, text) = match error.code {
+                    ErrorCode::AccessDenied => (StatusCode::FORBIDDEN, texts.error_denied),
+                    ErrorCode::TemporarilyUnavailable => (StatusCode::SERVICE_UNAVAILABLE, texts.error_internal),
+                    ErrorCode::ServerError => (StatusCode::INTERNAL_SERVER_ERROR, texts.error_internal),
+                    _ => (StatusCode::BAD_REQUEST, texts.error_request),
+                };
+                (status, text, Some(error.description))
+            }
+            Self::UnknownClient => (StatusCode::BAD_REQUEST, texts.error_client, None),
             Self::Document => (StatusCode::BAD_REQUEST, texts.error_document, None),
             Self::Expired => (StatusCode::BAD_REQUEST, texts.error_expired, None),
             Self::Cookies => (StatusCode::BAD_REQUEST, texts.error_cookies, None),
             Self::Limited => (StatusCode::TOO_MANY_REQUESTS, texts.error_limited, None),
             Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, texts.error_internal, None),
         };
-        error_page(status, language, text, detail)
+        let link = match &self {
+            Self::Client { url, .. } => Some(url.as_str()),
+            _ => None,
+        };
+        ErrorPage { status, language, text, detail, link }.render()
     }
 }
 
 pub(crate) fn page_of_client_error(error: ClientError) -> PageError {
     match error {
-        ClientError::OAuth(error) if error.code == ErrorCode::InvalidClient => PageError::Client,
+        ClientError::OAuth(error) if error.code == ErrorCode::InvalidClient => PageError::UnknownClient,
         ClientError::OAuth(error) => PageError::Request(error),
         ClientError::Document(_) => {
             tracing::info!(error = error_chain(&error), "a metadata document could not be fetched");

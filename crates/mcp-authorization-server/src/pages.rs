@@ -105,14 +105,34 @@ fn application(client: &Client, domain: Option<&str>, texts: &Texts) -> String {
     }
 }
 
-/// Renders an error page. `detail` is for developers.
-pub(crate) fn error_page(status: StatusCode, language: Language, text: &str, detail: Option<&str>) -> HttpResponse {
-    let texts = language.texts();
-    let mut body = format!("<h1>{}</h1><p>{text}</p>", texts.error_title);
-    if let Some(detail) = detail {
-        body.push_str(&format!("<p lang=\"en\"><code>{}</code></p>", Escaped(detail)));
+/// Content of an error page.
+pub(crate) struct ErrorPage<'a> {
+    pub(crate) status: StatusCode,
+    pub(crate) language: Language,
+    /// HTML.
+    pub(crate) text: &'a str,
+    /// For developers.
+    pub(crate) detail: Option<&'a str>,
+    /// URL at which the client gets the error.
+    pub(crate) link: Option<&'a str>,
+}
+
+impl ErrorPage<'_> {
+    /// Renders the page.
+    pub(crate) fn render(&self) -> HttpResponse {
+        let Self { status, language, text, detail, link } = self;
+        let texts = language.texts();
+        let mut body = format!("<h1>{}</h1><p>{text}</p>", texts.error_title);
+        if let Some(detail) = detail {
+            body.push_str(&format!("<p lang=\"en\"><code>{}</code></p>", Escaped(detail)));
+        }
+        if let Some(url) = link {
+            let host = host(url).unwrap_or_default();
+            let link = format!("<p><a href=\"{}\">{}</a> ({})</p>", Escaped(url), texts.return_link, Escaped(host));
+            body.push_str(&link);
+        }
+        page(*status, *language, texts.error_title, &body, "'none'")
     }
-    page(status, language, texts.error_title, &body, "'none'")
 }
 
 fn page(status: StatusCode, language: Language, title: &str, body: &str, form_action: &str) -> HttpResponse {

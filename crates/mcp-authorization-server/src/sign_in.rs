@@ -3,11 +3,15 @@
 //! | Request | Response |
 //! | --- | --- |
 //! | `GET /authorize` | the consent page, or at once the redirect to the identity provider if this browser has approved the client |
-//! | `POST /authorize` | the decision: the redirect to the identity provider, or back to the client |
+//! | `POST /authorize` | the decision: the redirect to the identity provider, or the denial |
 //! | `GET /callback` | the code, by a redirect to the client; the consent page if the person has not approved the client |
 //!
 //! Nothing is stored before the approval: the form contains the request, sealed. The `state` for the identity provider is stored with
 //! the approval, is valid once, for ten minutes, and in the same browser only.
+//!
+//! Before the person has signed in, an error or a denial is a page with a link to the client: a redirect would lead from a URL that people
+//! trust to any place that a client registers. A click on "Deny" is no exception: the person is to be authenticated before each redirect
+//! (RFC 9700, section 4.11.2), and does not expect the button to lead to the application. Clients of the configuration are trusted.
 
 use std::time::Duration;
 
@@ -22,8 +26,8 @@ use mcp_server::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AuthorizationRequest, AuthorizationServer, Client, ErrorCode, OAuthError, Parameters, Rejection, RequestContext,
-    Sealer, Upstream, UpstreamError,
+    AuthorizationRequest, AuthorizationServer, Client, ClientKind, ErrorCode, OAuthError, Parameters, Rejection,
+    RequestContext, Sealer, Upstream, UpstreamError,
     authorization_request::client_id,
     clock::unix_seconds,
     cookies::{Approvals, Browser, approval_key, is_remembered},
@@ -66,11 +70,19 @@ struct Form {
     /// Id of the browser.
     browser: String,
     request: AuthorizationRequest,
+    client: ClientProperties,
     /// The person, after the sign-in.
     person: Option<SignedIn>,
-    refreshes: bool,
     /// In seconds since 1970.
     expires: u64,
+}
+
+/// Properties of a client that count after the authorization request.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+struct ClientProperties {
+    refreshes: bool,
+    /// Whether errors are redirected before the person has signed in.
+    is_trusted: bool,
 }
 
 /// A person who has signed in at the identity provider.
@@ -86,7 +98,7 @@ struct SignedIn {
 struct SignIn {
     browser: String,
     request: AuthorizationRequest,
-    refreshes: bool,
+    client: ClientProperties,
     /// Whether the consent page was shown.
     consented: bool,
     nonce: String,
@@ -128,21 +140,23 @@ impl AuthorizationServer {
         let client = self.clients.find(id, context.address, context.deadline).await.map_err(page_of_client_error)?;
         let resources = self.resources.get(context.now).await;
         let resources = resources.map_err(|error| page_of("the resources could not be read", &error))?;
+        let is_trusted = client.kind == ClientKind::Configured;
+        let properties = ClientProperties { refreshes: client.refreshes, is_trusted };
         let own = match AuthorizationRequest::validate(&parameters, &client, &resources, context.issuer) {
             Ok(own) => own,
             Err(Rejection::Page(error)) => return Err(PageError::Request(error)),
-            Err(Rejection::Redirect(url)) => return to(&url),
+            Err(Rejection::Client { error, url }) => return return_error(error, url, properties),
         };
         let browser = Browser::of_or_new(request.headers()).map_err(|error| page_of_internal(&error))?;
         let approvals = Approvals::of(request.headers(), &browser, &self.sign_ins.sealer, context.issuer);
         if approvals.contain(&own, context.now) {
-            return self.start(own, client.refreshes, &browser, false, context).await;
+            return self.start(own, properties, &browser, false, context).await;
         }
         let form = Form {
             id: random::text::<16>().map_err(|error| page_of_internal(&error))?,
             browser: browser.id.clone(),
-            refreshes: client.refreshes,
             request: own,
+            client: properties,
             person: None,
             expires: unix_seconds(context.now + LIFETIME),
         };
@@ -196,7 +210,8 @@ impl AuthorizationServer {
             Some("approve") => {}
             Some("deny") => {
                 let error = OAuthError::new(ErrorCode::AccessDenied, "the person denied the access");
-                return to(&form.request.error_redirect(&error, context.issuer));
+                let url = form.request.error_redirect(&error, context.issuer);
+                return if form.person.is_some() { to(&url) } else { return_error(error, url, form.client) };
             }
             _ => return Err(PageError::Expired),
         }
@@ -209,10 +224,10 @@ impl AuthorizationServer {
             false => None,
         };
         let mut response = match form.person {
-            None => self.start(form.request, form.refreshes, &browser, true, context).await?,
+            None => self.start(form.request, form.client, &browser, true, context).await?,
             Some(person) => {
                 self.sign_ins.use_decision(&form.id).await?;
-                self.issue(&form.request, person, form.refreshes, context).await?
+                self.issue(&form.request, person, form.client, context).await?
             }
         };
         add_cookie(&mut response, cookie);
@@ -223,7 +238,7 @@ impl AuthorizationServer {
     async fn start(
         &self,
         request: AuthorizationRequest,
-        refreshes: bool,
+        client: ClientProperties,
         browser: &Browser,
         consented: bool,
         context: &RequestContext<'_>,
@@ -231,7 +246,7 @@ impl AuthorizationServer {
         let random = || random::text::<32>().map_err(|error| page_of_internal(&error));
         let (state, nonce, code_verifier) = (random()?, random()?, random()?);
         let sign_in =
-            SignIn { browser: browser.id.clone(), request, refreshes, consented, nonce, code_verifier, is_used: false };
+            SignIn { browser: browser.id.clone(), request, client, consented, nonce, code_verifier, is_used: false };
         let secrets = SignInSecrets { nonce: &sign_in.nonce, code_verifier: &sign_in.code_verifier };
         let callback = format!("{}{}", context.issuer, paths::CALLBACK);
         let upstream = &self.sign_ins.upstream;
@@ -241,7 +256,11 @@ impl AuthorizationServer {
                 self.sign_ins.put(&state, &sign_in).await?;
                 to(&url)
             }
-            Err(error) => to(&sign_in.request.error_redirect(&upstream_error(&error), context.issuer)),
+            Err(error) => {
+                let error = upstream_error(&error);
+                let url = sign_in.request.error_redirect(&error, context.issuer);
+                return_error(error, url, client)
+            }
         }
     }
 
@@ -256,26 +275,31 @@ impl AuthorizationServer {
         let state = parameters.get("state").filter(|state| state.len() == STATE_LENGTH).ok_or(PageError::Expired)?;
         let browser = Browser::of(request.headers()).ok_or(PageError::Cookies)?;
         let sign_in = self.sign_ins.take(state, &browser).await?;
-        let SignIn { request: own, refreshes, consented, nonce, code_verifier, .. } = sign_in;
-        let fail = |error: &OAuthError| to(&own.error_redirect(error, context.issuer));
+        let SignIn { request: own, client: properties, consented, nonce, code_verifier, .. } = sign_in;
+        let fail = |error: OAuthError| {
+            let url = own.error_redirect(&error, context.issuer);
+            return_error(error, url, properties)
+        };
         // A response of another provider (RFC 9207, section 2.4).
         if parameters.get("iss").is_some_and(|iss| iss != self.sign_ins.upstream.issuer()) {
             tracing::warn!("a response came from another issuer than the identity provider");
-            return fail(&OAuthError::new(ErrorCode::ServerError, "the sign-in failed at the identity provider"));
+            return fail(OAuthError::new(ErrorCode::ServerError, "the sign-in failed at the identity provider"));
         }
         if let Some(error) = parameters.get("error") {
-            return fail(&denied(error));
+            return fail(denied(error));
         }
         let Some(code) = parameters.get("code").filter(|code| code.len() <= MAX_CODE_BYTES) else {
-            return fail(&OAuthError::new(ErrorCode::ServerError, "the identity provider returned no code"));
+            return fail(OAuthError::new(ErrorCode::ServerError, "the identity provider returned no code"));
         };
         let secrets = SignInSecrets { nonce: &nonce, code_verifier: &code_verifier };
         let callback = format!("{}{}", context.issuer, paths::CALLBACK);
         let upstream = &self.sign_ins.upstream;
         let person = match upstream.person(code, &secrets, &callback, context.now, context.deadline).await {
             Ok(person) => person,
-            Err(error) => return fail(&upstream_error(&error)),
+            Err(error) => return fail(upstream_error(&error)),
         };
+        // The person has signed in: errors are redirected.
+        let fail = |error: &OAuthError| to(&own.error_redirect(error, context.issuer));
         let resources = self.resources.get(context.now).await;
         let resources = resources.map_err(|error| page_of("the resources could not be read", &error))?;
         let resource = match resources.find(Some(&own.resource)) {
@@ -295,13 +319,13 @@ impl AuthorizationServer {
                 id: random::text::<16>().map_err(|error| page_of_internal(&error))?,
                 browser: browser.id,
                 request: own,
+                client: properties,
                 person: Some(signed_in),
-                refreshes,
                 expires: unix_seconds(context.now + LIFETIME),
             };
             return self.consent_page(&client, &form, language, context).await;
         }
-        self.issue(&own, signed_in, refreshes, context).await
+        self.issue(&own, signed_in, properties, context).await
     }
 
     /// Redirects to the client with a code.
@@ -309,12 +333,13 @@ impl AuthorizationServer {
         &self,
         request: &AuthorizationRequest,
         person: SignedIn,
-        refreshes: bool,
+        client: ClientProperties,
         context: &RequestContext<'_>,
     ) -> Step<HttpResponse> {
         let SignedIn { subject, scopes } = person;
         self.sign_ins.approve(context.issuer, &subject, request).await?;
-        let issued = self.grants.issue_code(context.issuer, &subject, request, scopes, refreshes, context.now).await;
+        let issued =
+            self.grants.issue_code(context.issuer, &subject, request, scopes, client.refreshes, context.now).await;
         match issued {
             Ok(code) => to(&request.code_redirect(&code, context.issuer)),
             Err(error) => to(&request.error_redirect(&grant_error(error), context.issuer)),
@@ -403,6 +428,11 @@ fn row(kind: Kind, id: &str) -> StoreId<'_> {
 
 fn is_equal(one: &str, other: &str) -> bool {
     verify_slices_are_equal(one.as_bytes(), other.as_bytes()).is_ok()
+}
+
+/// Returns an error to a client before the person has signed in: by a redirect if the client is trusted, else by a link in a page.
+fn return_error(error: OAuthError, url: String, client: ClientProperties) -> Step<HttpResponse> {
+    if client.is_trusted { to(&url) } else { Err(PageError::Client { error, url }) }
 }
 
 fn to(url: &str) -> Step<HttpResponse> {

@@ -79,6 +79,8 @@ pub(crate) struct Texts {
     pub(crate) error_cookies: &'static str,
     pub(crate) error_limited: &'static str,
     pub(crate) error_internal: &'static str,
+    pub(crate) error_denied: &'static str,
+    pub(crate) return_link: &'static str,
 }
 
 const ENGLISH: Texts = Texts {
@@ -105,6 +107,8 @@ const ENGLISH: Texts = Texts {
     error_cookies: "The sign-in was started in another browser, or cookies are off. Allow cookies for this page, and start the sign-in again in the application.",
     error_limited: "There are too many requests at the moment. Try again in an hour.",
     error_internal: "The sign-in failed because of an error. Try again later.",
+    error_denied: "The access was denied. The application got none.",
+    return_link: "Return to the application",
 };
 
 const PORTUGUESE: Texts = Texts {
@@ -131,6 +135,8 @@ const PORTUGUESE: Texts = Texts {
     error_cookies: "O acesso foi iniciado em outro navegador, ou os cookies estão desativados. Permita cookies para esta página e inicie o acesso de novo na aplicação.",
     error_limited: "Há pedidos demais no momento. Tente de novo em uma hora.",
     error_internal: "O acesso falhou por causa de um erro. Tente mais tarde.",
+    error_denied: "O acesso foi negado. A aplicação não recebeu nenhum.",
+    return_link: "Voltar à aplicação",
 };
 
 const SPANISH: Texts = Texts {
@@ -157,6 +163,8 @@ const SPANISH: Texts = Texts {
     error_cookies: "El inicio de sesión comenzó en otro navegador, o las cookies están desactivadas. Permita las cookies para esta página e inicie sesión de nuevo en la aplicación.",
     error_limited: "Hay demasiadas solicitudes en este momento. Inténtelo de nuevo en una hora.",
     error_internal: "El inicio de sesión falló por un error. Inténtelo más tarde.",
+    error_denied: "Se denegó el acceso. La aplicación no recibió ninguno.",
+    return_link: "Volver a la aplicación",
 };
 
 #[cfg(test)]

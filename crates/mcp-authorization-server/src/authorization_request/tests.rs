@@ -143,7 +143,7 @@ fn other_errors_are_sent_to_the_client_with_state_and_issuer() {
         (query(&[("request_uri", Some("https://evil.example/request"))]), "invalid_request"),
         (query(&[("state", Some(&long))]), "invalid_request"),
     ] {
-        let Err(Rejection::Redirect(url)) = validate(&request) else { panic!("{request}") };
+        let Err(Rejection::Client { url, .. }) = validate(&request) else { panic!("{request}") };
 
         let parameters = Parameters::parse(url.strip_prefix("https://app.example/callback?").unwrap().as_bytes());
         let parameters = parameters.unwrap();

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::support::{
     Browser, CALLBACK, CHALLENGE, CLIENT, NATIVE, UPSTREAM_CLIENT, VERIFIER, World, authorization_query, code_request,
-    decision_request, encode, form_of, has_parameter, header_text, location, parameter, text,
+    decision_request, encode, form_of, has_parameter, header_text, link, location, parameter, text,
 };
 
 /// Starts a sign-in, and returns the redirect to the identity provider.
@@ -83,11 +83,10 @@ async fn a_response_of_another_issuer_is_a_mix_up() {
         let upstream = approved(&world, &browser).await;
         world.signs_in(&parameter(&upstream, "nonce"), |_| {});
 
-        let redirect =
-            location(&browser.get(&world, &format!("{}&{}", callback(&upstream), encode(&[("iss", iss)]))).await);
+        let url = link(&browser.get(&world, &format!("{}&{}", callback(&upstream), encode(&[("iss", iss)]))).await);
 
-        assert_eq!(parameter(&redirect, "error"), "server_error", "{iss}");
-        assert!(!has_parameter(&redirect, "code"));
+        assert_eq!(parameter(&url, "error"), "server_error", "{iss}");
+        assert!(!has_parameter(&url, "code"));
     }
     let browser = Browser::default();
     let upstream = approved(&world, &browser).await;
@@ -137,10 +136,10 @@ async fn id_tokens_of_other_sign_ins_clients_and_issuers_are_rejected() {
         let upstream = approved(&world, &browser).await;
         world.signs_in(&parameter(&upstream, "nonce"), change);
 
-        let redirect = location(&browser.get(&world, &callback(&upstream)).await);
+        let url = link(&browser.get(&world, &callback(&upstream)).await);
 
-        assert_eq!(parameter(&redirect, "error"), "server_error", "{what}");
-        assert!(redirect.starts_with(CALLBACK) && !has_parameter(&redirect, "code"), "{what}");
+        assert_eq!(parameter(&url, "error"), "server_error", "{what}");
+        assert!(url.starts_with(CALLBACK) && !has_parameter(&url, "code"), "{what}");
     }
 }
 
@@ -167,9 +166,9 @@ async fn responses_of_a_broken_identity_provider_are_errors() {
         let upstream = approved(&world, &browser).await;
         world.upstream.set_response("/token", response.clone());
 
-        let redirect = location(&browser.get(&world, &callback(&upstream)).await);
+        let url = link(&browser.get(&world, &callback(&upstream)).await);
 
-        assert_eq!(parameter(&redirect, "error"), expected, "{response:?}");
+        assert_eq!(parameter(&url, "error"), expected, "{response:?}");
     }
 }
 
@@ -313,10 +312,10 @@ async fn a_downgrade_is_an_error_for_the_client() {
         (&[("scope", Some("*"))], "invalid_scope"),
     ] {
         let target = format!("/authorize?{}", authorization_query(changes));
-        let redirect = location(&world.send(Request::get(target).body(Bytes::new()).unwrap()).await);
+        let url = link(&world.send(Request::get(target).body(Bytes::new()).unwrap()).await);
 
-        assert!(redirect.starts_with(&format!("{CALLBACK}?error={expected}&")), "{changes:?} {redirect}");
-        assert_eq!(parameter(&redirect, "iss"), world.issuer());
+        assert!(url.starts_with(&format!("{CALLBACK}?error={expected}&")), "{changes:?} {url}");
+        assert_eq!(parameter(&url, "iss"), world.issuer());
     }
 }
 

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::support::{
     Browser, CALLBACK, CLIENT, NATIVE, RESOURCE, World, authorization_query, code_request, encode, has_parameter,
-    header_text, location, parameter, text,
+    header_text, link, location, parameter, text,
 };
 
 #[tokio::test]
@@ -185,21 +185,63 @@ async fn the_consent_page_says_who_asks_for_what_and_is_plain_html() {
 #[tokio::test]
 async fn denials_are_returned_to_the_client() {
     let world = World::new().await;
-    let browser = Browser::default();
-    let page = browser.get(&world, &format!("/authorize?{}", authorization_query(&[]))).await;
-    let denied = location(&browser.decide(&world, &page, "deny").await);
-    assert_eq!(parameter(&denied, "error"), "access_denied");
-    assert_eq!((parameter(&denied, "state"), parameter(&denied, "iss")), ("s-1".to_owned(), world.issuer().to_owned()));
+    // Only a client of the configuration is trusted with a redirect before the sign-in.
+    for (client, url_of) in [(CLIENT, link as fn(&_) -> _), ("portal", location)] {
+        let browser = Browser::default();
+        let query = authorization_query(&[("client_id", Some(client))]);
+        let page = browser.get(&world, &format!("/authorize?{query}")).await;
+        let denied = url_of(&browser.decide(&world, &page, "deny").await);
+        assert!(denied.starts_with(&format!("{CALLBACK}?error=access_denied&")), "{denied}");
+        assert_eq!(parameter(&denied, "state"), "s-1");
+        assert_eq!(parameter(&denied, "iss"), world.issuer());
 
-    for (error, expected) in
-        [("access_denied", "access_denied"), ("login_required", "access_denied"), ("x", "server_error")]
-    {
-        let upstream = location(&browser.decide(&world, &page, "approve").await);
-        let callback = format!("/callback?error={error}&state={}", parameter(&upstream, "state"));
-        let redirect = location(&browser.get(&world, &callback).await);
-        assert_eq!(parameter(&redirect, "error"), expected);
-        assert!(!has_parameter(&redirect, "code"));
+        for (error, expected) in
+            [("access_denied", "access_denied"), ("login_required", "access_denied"), ("x", "server_error")]
+        {
+            let upstream = location(&browser.decide(&world, &page, "approve").await);
+            let callback = format!("/callback?error={error}&state={}", parameter(&upstream, "state"));
+            let url = url_of(&browser.get(&world, &callback).await);
+            assert_eq!(parameter(&url, "error"), expected);
+            assert!(!has_parameter(&url, "code"));
+        }
     }
+}
+
+#[tokio::test]
+async fn errors_before_the_sign_in_are_redirected_to_trusted_clients_only() {
+    let world = World::new().await;
+    for (client, url_of) in [(CLIENT, link as fn(&_) -> _), ("portal", location)] {
+        let browser = Browser::default();
+        let query = authorization_query(&[("client_id", Some(client)), ("scope", Some("none"))]);
+        let invalid = url_of(&browser.get(&world, &format!("/authorize?{query}")).await);
+        assert_eq!(parameter(&invalid, "error"), "invalid_scope", "{client}");
+
+        let query = authorization_query(&[("client_id", Some(client))]);
+        let page = browser.get(&world, &format!("/authorize?{query}")).await;
+        let upstream = location(&browser.decide(&world, &page, "approve").await);
+        world.upstream.set_response("/token", IssuerResponse::Status(500));
+        let callback = format!("/callback?code=c&state={}", parameter(&upstream, "state"));
+        let failed = url_of(&browser.get(&world, &callback).await);
+        assert_eq!(parameter(&failed, "error"), "temporarily_unavailable", "{client}");
+    }
+    let target = format!("/authorize?{}", authorization_query(&[("scope", Some("none"))]));
+    let request = Request::get(target).header("accept-language", "pt").body(Bytes::new()).unwrap();
+    let html = text(&world.send(request).await);
+    assert!(html.contains("Voltar à aplicação</a> (app.example)"), "{html}");
+}
+
+#[tokio::test]
+async fn a_denial_after_the_sign_in_is_redirected() {
+    let world = World::new().await;
+    let browser = Browser::default();
+    world.sign_in(&browser, &authorization_query(&[]), "ada").await;
+    let upstream = location(&browser.get(&world, &format!("/authorize?{}", authorization_query(&[]))).await);
+    world.signs_in(&parameter(&upstream, "nonce"), |claims| claims["sub"] = json!("bob"));
+    let page = browser.get(&world, &format!("/callback?code=c&state={}", parameter(&upstream, "state"))).await;
+
+    let denied = location(&browser.decide(&world, &page, "deny").await);
+
+    assert_eq!(parameter(&denied, "error"), "access_denied");
 }
 
 #[tokio::test]

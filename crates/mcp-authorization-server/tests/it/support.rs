@@ -208,6 +208,17 @@ pub(crate) fn location(response: &Response<Bytes>) -> String {
     response.headers()[header::LOCATION].to_str().unwrap().to_owned()
 }
 
+/// The URL of the link to the client, in an error page that does not redirect.
+#[track_caller]
+pub(crate) fn link(response: &Response<Bytes>) -> String {
+    let status = response.status();
+    assert!(status.is_client_error() || status.is_server_error(), "{status}");
+    assert!(!response.headers().contains_key(header::LOCATION));
+    let html = text(response);
+    let (_, rest) = html.split_once("<a href=\"").unwrap_or_else(|| panic!("no link in {html}"));
+    rest.split('"').next().unwrap().replace("&amp;", "&")
+}
+
 /// A parameter in the query of a URL.
 #[track_caller]
 pub(crate) fn parameter(url: &str, name: &str) -> String {
