@@ -140,8 +140,8 @@ fn is_dot_segment(segment: &str) -> bool {
 ///
 /// # Errors
 ///
-/// When it is not JSON, its `client_id` is not its URL, no redirect URI is allowed, or the client authenticates by a secret or a
-/// key.
+/// When it is not JSON, its `client_id` is not its URL, no redirect URI is allowed, or the client always authenticates by a secret or
+/// a key.
 pub(crate) fn parse(client_id: &str, body: &[u8]) -> Result<Client, OAuthError> {
     let invalid = |description| OAuthError::new(ErrorCode::InvalidClient, description);
     if body.len() > MAX_DOCUMENT_BYTES {
@@ -153,10 +153,8 @@ pub(crate) fn parse(client_id: &str, body: &[u8]) -> Result<Client, OAuthError> 
         return Err(invalid("the client_id in the metadata document is not its URL"));
     }
     // A public document cannot hold a secret (draft, section 4.1).
-    if metadata.client_secret.is_some()
-        || !matches!(metadata.token_endpoint_auth_method.as_deref(), None | Some("none"))
-    {
-        return Err(invalid("token_endpoint_auth_method in the metadata document must be none"));
+    if metadata.client_secret.is_some() || !metadata.can_be_public() {
+        return Err(invalid("the metadata document must have no client_secret, and none as an authentication method"));
     }
     let valid = metadata.validate(true).map_err(|error| invalid(error.description))?;
     Ok(Client {
@@ -238,11 +236,49 @@ mod tests {
     }
 
     #[test]
+    fn a_client_that_prefers_a_key_is_public_if_it_supports_none() {
+        // As in the documents of ChatGPT, Codex and Visual Studio Code.
+        for members in [
+            json!({
+                "token_endpoint_auth_method": "private_key_jwt",
+                "token_endpoint_auth_methods_supported": ["none", "private_key_jwt"],
+                "token_endpoint_auth_signing_alg": "RS256", "jwks_uri": "https://app.example/jwks.json",
+            }),
+            json!({
+                "token_endpoint_auth_method": "private_key_jwt",
+                "token_endpoint_auth_methods_supported": ["private_key_jwt", "none"],
+            }),
+            json!({
+                "token_endpoint_auth_method": "none", "token_endpoint_auth_methods_supported": ["none"],
+                "application_type": "native",
+            }),
+            json!({
+                "token_endpoint_auth_method": "none",
+                "grant_types": ["authorization_code", "refresh_token", "urn:ietf:params:oauth:grant-type:device_code"],
+            }),
+            json!({ "token_endpoint_auth_method": null }),
+        ] {
+            let mut own = document();
+            own.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
+
+            let client = parse(ID, own.to_string().as_bytes()).unwrap();
+
+            assert!(client.refreshes && client.redirect_uris.len() == 2, "{members}");
+        }
+    }
+
+    #[test]
     fn forged_documents_are_rejected() {
         let with = |name: &str, value: Value| {
             let mut own = document();
             own[name] = value;
             own.to_string()
+        };
+        let with_methods = |own: &str, supported: Value| {
+            let mut document = document();
+            document["token_endpoint_auth_method"] = own.into();
+            document["token_endpoint_auth_methods_supported"] = supported;
+            document.to_string()
         };
         let wide = format!(r#"{{"redirect_uris":[{}]}}"#, vec!["1"; 2000].join(","));
         for body in [
@@ -264,6 +300,10 @@ mod tests {
             with("redirect_uris", json!(vec!["https://app.example/callback"; 21])),
             with("token_endpoint_auth_method", json!("client_secret_basic")),
             with("token_endpoint_auth_method", json!("private_key_jwt")),
+            with_methods("private_key_jwt", json!(["private_key_jwt"])),
+            with_methods("client_secret_basic", json!(["client_secret_post", "None"])),
+            with_methods("private_key_jwt", json!("none")),
+            with_methods("private_key_jwt", json!([])),
             with("client_secret", json!("s3cret")),
             with("response_types", json!(["token"])),
             with("grant_types", json!(["implicit"])),

@@ -17,7 +17,10 @@ pub(crate) struct ClientMetadata {
     client_name: Option<String>,
     #[serde(default)]
     redirect_uris: Vec<String>,
-    pub(crate) token_endpoint_auth_method: Option<String>,
+    token_endpoint_auth_method: Option<String>,
+    /// Not in RFC 7591, but in documents of clients that can use several methods: the methods in any order.
+    #[serde(default)]
+    token_endpoint_auth_methods_supported: Vec<String>,
     grant_types: Option<Vec<String>>,
     response_types: Option<Vec<String>>,
     pub(crate) client_secret: Option<Value>,
@@ -33,6 +36,12 @@ pub(crate) struct ValidMetadata {
 }
 
 impl ClientMetadata {
+    /// Whether the client can use the token endpoint without authentication.
+    pub(crate) fn can_be_public(&self) -> bool {
+        self.token_endpoint_auth_method.as_deref().is_none_or(|own| own == "none")
+            || self.token_endpoint_auth_methods_supported.iter().any(|own| own == "none")
+    }
+
     /// Validates the metadata. With `skips`, redirect URIs that are not allowed are left out; otherwise they are an error.
     ///
     /// # Errors
