@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mcp_https::{Client as HttpsClient, StatusCode, header};
+use mcp_https::{Client as HttpsClient, HostsError, StatusCode, foreign_with_hosts, header};
 use mcp_server::{
     json::{self, Budget},
     uri::SecureUrl,
@@ -62,10 +62,15 @@ pub enum FetchDocumentError {
 pub struct DocumentSource(Arc<Fetch>);
 
 impl DocumentSource {
-    /// Fetches documents from public addresses by `https`, within three seconds, at most 10 KiB.
-    pub fn https() -> Self {
-        let client = HttpsClient::foreign().timeout(TIMEOUT).max_response_bytes(MAX_DOCUMENT_BYTES);
-        Self::new(move |url, deadline| Box::pin(fetch(client.clone(), url, deadline)))
+    /// Fetches documents by `https`, within three seconds, at most 10 KiB: from public addresses, and from the hosts in
+    /// `MCP_FOREIGN_HOSTS`.
+    ///
+    /// # Errors
+    ///
+    /// When `MCP_FOREIGN_HOSTS` or `MCP_FOREIGN_AUTHORITY_FILE` is invalid.
+    pub fn from_env<'a>(get: impl Fn(&str) -> Option<&'a str>) -> Result<Self, HostsError> {
+        let client = foreign_with_hosts(get)?.timeout(TIMEOUT).max_response_bytes(MAX_DOCUMENT_BYTES);
+        Ok(Self::new(move |url, deadline| Box::pin(fetch(client.clone(), url, deadline))))
     }
 
     /// Fetches documents by a function, for tests.
@@ -185,6 +190,7 @@ pub(crate) fn lifetime(cache_control: Option<&str>) -> Duration {
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
+    use tokio::net::TcpListener;
 
     use super::*;
 
@@ -313,6 +319,21 @@ mod tests {
 
             assert_eq!(error.code, ErrorCode::InvalidClient, "{}", &body[..body.len().min(200)]);
         }
+    }
+
+    #[tokio::test]
+    async fn a_document_of_a_configured_host_is_fetched_from_its_address() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let hosts = format!("app.example={}", listener.local_addr().unwrap());
+        let source = DocumentSource::from_env(|name| (name == "MCP_FOREIGN_HOSTS").then_some(hosts.as_str())).unwrap();
+
+        // The peer ends the connection before the TLS handshake.
+        let accept = async { drop(listener.accept().await.unwrap()) };
+        let (fetched, accepted) = tokio::join!(source.fetch(ID, None), tokio::time::timeout(TIMEOUT, accept));
+
+        assert!(accepted.is_ok());
+        assert!(matches!(fetched, Err(FetchDocumentError::Https(_))), "{fetched:?}");
+        assert!(DocumentSource::from_env(|name| (name == "MCP_FOREIGN_HOSTS").then_some("x")).is_err());
     }
 
     #[test]
