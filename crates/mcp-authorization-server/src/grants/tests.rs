@@ -1,5 +1,5 @@
 use std::sync::{
-    Arc,
+    Arc, Mutex,
     atomic::{AtomicU64, Ordering},
 };
 
@@ -27,6 +27,8 @@ const START: u64 = 1_000_000;
 struct TestStore {
     store: MemoryStore,
     now: Arc<AtomicU64>,
+    /// Contents of all rows that were ever written.
+    written: Arc<Mutex<Vec<Vec<u8>>>>,
 }
 
 impl TestStore {
@@ -34,7 +36,7 @@ impl TestStore {
         let now = Arc::new(AtomicU64::new(START));
         let clock = Arc::clone(&now);
         let store = MemoryStore::with_clock(Arc::new(move || at(clock.load(Ordering::SeqCst))));
-        Self { store, now }
+        Self { store, now, written: Arc::default() }
     }
 
     fn pass(&self, seconds: u64) {
@@ -54,6 +56,16 @@ impl TestStore {
     fn rows(&self) -> String {
         format!("{:?}", self.store)
     }
+
+    fn record(&self, content: &Content<'_>) {
+        self.written.lock().unwrap().push(content.value.to_vec());
+    }
+
+    /// Whether a row contains a text.
+    fn has_written(&self, text: &str) -> bool {
+        let rows = self.written.lock().unwrap();
+        rows.iter().any(|row| row.windows(text.len()).any(|own| own == text.as_bytes()))
+    }
 }
 
 macro_rules! delegate {
@@ -68,10 +80,29 @@ macro_rules! delegate {
 }
 
 impl Store for TestStore {
+    fn put_if_absent<'a>(&'a self, key: RowKey, tag: RowTag, content: Content<'a>) -> StoreFuture<'a, Option<Version>> {
+        Box::pin(async move {
+            tokio::task::yield_now().await;
+            self.record(&content);
+            self.store.put_if_absent(key, tag, content).await
+        })
+    }
+
+    fn compare_and_set<'a>(
+        &'a self,
+        key: RowKey,
+        version: Version,
+        content: Content<'a>,
+    ) -> StoreFuture<'a, Option<Version>> {
+        Box::pin(async move {
+            tokio::task::yield_now().await;
+            self.record(&content);
+            self.store.compare_and_set(key, version, content).await
+        })
+    }
+
     delegate! {
-        fn put_if_absent(key: RowKey, tag: RowTag, content: Content<'a>) -> Option<Version>;
         fn get(key: RowKey) -> Option<StoredValue>;
-        fn compare_and_set(key: RowKey, version: Version, content: Content<'a>) -> Option<Version>;
         fn increment(key: RowKey, tag: RowTag, increment: Increment) -> Counted;
         fn delete(key: RowKey) -> ();
         fn due(kind: Kind, within: Duration, limit: usize) -> Vec<DueRow>;
@@ -380,6 +411,21 @@ async fn the_rows_of_a_person_are_deleted_together_and_contain_no_token() {
     code_of(&grants, "ada", true, store.now()).await;
     let code = code_of(&grants, "bob", true, store.now()).await;
     assert!(store.rows().contains("rows: 3"), "{}", store.rows());
+    let successor = refresh(&grants, &token, store.now()).await.unwrap();
+    let first = code_of(&grants, "eve", true, store.now()).await;
+    grants.redeem_code(ISSUER, &first, &REDEMPTION, store.now()).await.unwrap();
+    assert!(store.written.lock().unwrap().len() >= 6);
+    // The rows have the client and the challenge too: without encryption they would be found.
+    for secret in [&token, &successor, &code, &first, VERIFIER, CHALLENGE, CLIENT] {
+        assert!(!store.has_written(secret), "{secret}");
+    }
+    // A code or token is Base64url: its bytes are in no row either.
+    for secret in [&token, &successor, &code, &first] {
+        let part = secret.rsplit('.').next().unwrap();
+        let bytes = BASE64_URL_SAFE_NO_PAD.decode(part).unwrap();
+        let rows = store.written.lock().unwrap();
+        assert!(!rows.iter().any(|row| row.windows(bytes.len()).any(|own| own == bytes)), "{secret}");
+    }
 
     let deleted = grants.store.delete_subject(ISSUER, "ada", 500).await.unwrap();
 
