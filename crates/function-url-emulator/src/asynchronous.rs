@@ -35,11 +35,38 @@ const BUSY_INTERVAL: Duration = Duration::from_millis(50);
 pub(crate) struct Queue {
     config: AsynchronousConfig,
     events: AtomicU64,
+    duplicates: AtomicU64,
+    retries: AtomicU64,
+    dropped: AtomicU64,
+}
+
+/// Counts of asynchronous invocations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AsynchronousReport {
+    /// Number of accepted events.
+    pub events: u64,
+    /// Number of events that were delivered twice.
+    pub duplicates: u64,
+    /// Number of repeated deliveries after an error of the function.
+    pub retries: u64,
+    /// Number of deliveries that were given up: the function failed three times, or the event was too old.
+    pub dropped: u64,
 }
 
 impl Queue {
     pub(crate) fn new(config: AsynchronousConfig) -> Self {
-        Self { config, events: AtomicU64::new(0) }
+        let zero = || AtomicU64::new(0);
+        Self { config, events: zero(), duplicates: zero(), retries: zero(), dropped: zero() }
+    }
+
+    pub(crate) fn report(&self) -> AsynchronousReport {
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        AsynchronousReport {
+            events: count(&self.events),
+            duplicates: count(&self.duplicates),
+            retries: count(&self.retries),
+            dropped: count(&self.dropped),
+        }
     }
 
     /// Queues an event, and returns the status of the response.
@@ -59,6 +86,9 @@ impl Queue {
         }
         let number = self.events.fetch_add(1, Ordering::Relaxed) + 1;
         let is_duplicated = self.config.duplicate_every.is_some_and(|every| number.is_multiple_of(every.get()));
+        if is_duplicated {
+            self.duplicates.fetch_add(1, Ordering::Relaxed);
+        }
         let request_id = new_request_id();
         for _ in 0..=u8::from(is_duplicated) {
             tokio::spawn(deliver(Arc::clone(function), self.config, request_id.clone(), event.clone()));
@@ -72,8 +102,9 @@ pub(crate) fn is_invoke(path: &str) -> bool {
     path.starts_with(PREFIX) && path.ends_with(SUFFIX)
 }
 
-/// Invokes the function until it returns a result, has failed three times, or the event is too old.
+/// Invokes the function until it returns a result, and counts what happens.
 async fn deliver(function: Arc<Function>, config: AsynchronousConfig, request_id: String, event: Bytes) {
+    let Some(queue) = &function.queue else { return };
     let ends = Instant::now() + config.maximum_event_age;
     let mut failures = 0;
     while Instant::now() < ends {
@@ -81,12 +112,14 @@ async fn deliver(function: Arc<Function>, config: AsynchronousConfig, request_id
         match function.invoke(request_id.clone(), trace_id, event.clone()).await {
             Ok((_, Outcome::Response(_) | Outcome::Stream { .. })) => return,
             Err(RoutingError::Throttled) => sleep(BUSY_INTERVAL).await,
-            Err(RoutingError::CannotStart(_)) => return,
-            Ok(_) if failures == RETRIES => return,
+            Err(RoutingError::CannotStart(_)) => break,
+            Ok(_) if failures == RETRIES => break,
             Ok(_) => {
                 failures += 1;
                 sleep(config.retry_after * failures).await;
+                queue.retries.fetch_add(1, Ordering::Relaxed);
             }
         }
     }
+    queue.dropped.fetch_add(1, Ordering::Relaxed);
 }

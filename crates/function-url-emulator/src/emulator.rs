@@ -8,6 +8,7 @@ use tokio::{net::TcpListener, task::AbortHandle};
 
 use crate::{
     EnvironmentReport, FunctionConfig, InvocationRecord,
+    asynchronous::{AsynchronousReport, Queue},
     environment::{Log, Outcome},
     front,
     function::{Function, RoutingError, new_request_id},
@@ -82,6 +83,11 @@ impl Emulator {
     /// Returns records of all completed invocations, in the order of completion.
     pub fn invocations(&self) -> Vec<InvocationRecord> {
         self.function.records()
+    }
+
+    /// Returns counts of asynchronous invocations. `None` if they are not served.
+    pub fn asynchronous(&self) -> Option<AsynchronousReport> {
+        self.function.queue.as_ref().map(Queue::report)
     }
 
     /// Invokes the function with any event, like the Lambda operation Invoke. Returns the result as the function wrote

@@ -67,6 +67,7 @@ mod function;
 mod payload;
 mod runtime_api;
 
+pub use asynchronous::AsynchronousReport;
 pub use config::{AsynchronousConfig, Cors, Front, FunctionConfig, InvokeMode};
 pub use emulator::{Emulator, InvokeError};
 pub use environment::EnvironmentReport;

@@ -4,7 +4,7 @@ use std::{num::NonZeroU64, path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Context;
 use clap::{Parser, ValueEnum};
-use function_url_emulator::{AsynchronousConfig, Emulator, Front, FunctionConfig, InvokeMode};
+use function_url_emulator::{AsynchronousConfig, AsynchronousReport, Emulator, Front, FunctionConfig, InvokeMode};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Runs a built function behind a Function URL on loopback, as Lambda does: several frozen environments with one
@@ -52,6 +52,9 @@ struct Arguments {
     /// Seconds before the first retry of an asynchronous invocation.
     #[arg(long, default_value_t = 60.0)]
     retry_after: f64,
+    /// Seconds after which an asynchronous event is dropped.
+    #[arg(long, default_value_t = 21600.0)]
+    maximum_event_age: f64,
     /// Deliver each asynchronous event with a number divisible by this one twice.
     #[arg(long)]
     duplicate_every: Option<NonZeroU64>,
@@ -104,8 +107,8 @@ async fn run(arguments: Arguments) -> anyhow::Result<String> {
     if arguments.asynchronous {
         config.asynchronous = Some(AsynchronousConfig {
             retry_after: seconds("--retry-after", arguments.retry_after)?,
+            maximum_event_age: seconds("--maximum-event-age", arguments.maximum_event_age)?,
             duplicate_every: arguments.duplicate_every,
-            ..AsynchronousConfig::default()
         });
     }
     config.port = arguments.port;
@@ -165,6 +168,11 @@ fn report(emulator: &Emulator) -> String {
     }
     if let Some(median) = warm.get(warm.len() / 2) {
         text.push_str(&format!(", median warm invocation {median:.1?}"));
+    }
+    if let Some(AsynchronousReport { events, duplicates, retries, dropped }) = emulator.asynchronous() {
+        text.push_str(&format!(
+            "\n  asynchronous: {events} events, {duplicates} delivered twice, {retries} retries, {dropped} dropped"
+        ));
     }
     for environment in emulator.environments() {
         text.push_str(&format!(

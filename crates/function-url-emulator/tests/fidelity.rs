@@ -16,7 +16,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use function_url_emulator::{AsynchronousConfig, Cors, Emulator, Front, FunctionConfig, InvokeMode};
+use function_url_emulator::{
+    AsynchronousConfig, AsynchronousReport, Cors, Emulator, Front, FunctionConfig, InvokeMode,
+};
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -214,6 +216,15 @@ impl TestFunction {
                 Request::get(format!("{url}/wait?{}", gate.display())).body(Full::<Bytes>::default()).unwrap();
             whole(client.request(request).await.unwrap()).await
         }
+    }
+
+    /// Invokes the function asynchronously with a path, and returns the status.
+    async fn queue(&self, path: &str, query: &str) -> StatusCode {
+        let event = json!({ "path": path, "rawQueryString": query }).to_string();
+        let request = Request::post("/2015-03-31/functions/fixture/invocations")
+            .header("authorization", "AWS4-HMAC-SHA256")
+            .header("x-amz-invocation-type", "Event");
+        self.send(request.body(Full::from(event)).unwrap()).await.status()
     }
 
     async fn until(&self, what: &str, condition: impl Fn(&Self) -> bool) {
@@ -744,4 +755,53 @@ async fn asynchronous_invocations_are_delivered_at_least_once_and_retried_within
     tokio::time::sleep(Duration::from_millis(200)).await;
     assert_eq!(count(&running), 6, "nothing is delivered again");
     assert_eq!(running.emulator.environments().len(), 1);
+}
+
+#[tokio::test]
+async fn asynchronous_invocations_share_the_concurrency_of_the_url() {
+    let running = TestFunction::start("plain", |config| {
+        config.asynchronous = Some(AsynchronousConfig::default());
+        config.reserved_environments = 1;
+    })
+    .await;
+
+    assert_eq!(running.queue("/wait", &running.gate().display().to_string()).await, 202);
+    running.until("the event runs", |running| running.log().contains("] waiting")).await;
+    assert_eq!(running.get("/").await.0, 429);
+    assert_eq!(running.queue("/", "").await, 202);
+    running.until("both are accepted", |running| running.emulator.asynchronous().unwrap().events == 2).await;
+    assert!(running.emulator.invocations().is_empty(), "the second event waits");
+    running.open_gate();
+    running.until("both have run", |running| running.emulator.invocations().len() == 2).await;
+
+    let expected = AsynchronousReport { events: 2, duplicates: 0, retries: 0, dropped: 0 };
+    assert_eq!(running.emulator.asynchronous(), Some(expected));
+}
+
+#[tokio::test]
+async fn asynchronous_event_is_dropped_after_three_crashes_or_at_its_maximum_age() {
+    let start = async |maximum_event_age: Duration| {
+        let queue =
+            AsynchronousConfig { retry_after: Duration::from_millis(20), maximum_event_age, duplicate_every: None };
+        TestFunction::start("plain", |config| {
+            config.asynchronous = Some(queue);
+            config.reserved_environments = 1;
+        })
+        .await
+    };
+    let dropped = |running: &TestFunction| running.emulator.asynchronous().unwrap().dropped;
+    let crashing = start(Duration::from_secs(3600)).await;
+    let aging = start(Duration::from_millis(100)).await;
+
+    assert_eq!(crashing.queue("/crash", "").await, 202);
+    crashing.until("the event is dropped", |running| dropped(running) == 1).await;
+    assert_eq!((crashing.emulator.invocations().len(), crashing.emulator.asynchronous().unwrap().retries), (3, 2));
+
+    let busy = tokio::spawn(aging.waiting());
+    aging.until("busy", |running| running.log().contains("] waiting")).await;
+    assert_eq!(aging.queue("/", "").await, 202);
+    aging.until("the event is too old", |running| dropped(running) == 1).await;
+    aging.open_gate();
+    assert_eq!(busy.await.unwrap().0, 200);
+    assert_eq!(aging.emulator.invocations().len(), 1, "the event was not delivered");
 }
