@@ -60,6 +60,8 @@ where
             crate::tasks::read_variables(env);
             warn_unknown_variables(env);
             let service = service(config).await?;
+            #[cfg(all(feature = "secrets", feature = "store"))]
+            service.connect_secrets(env)?;
             #[cfg(feature = "tasks")]
             service.connect_tasks(env)?;
             Ok(service)

@@ -1,8 +1,12 @@
 //! Variables whose values are in Secrets Manager, with the feature `secrets`: the state key.
 
 use mcp_aws::{SecretText, StoredSecret};
+#[cfg(feature = "store")]
+use mcp_server::{BoxError, store::LoadStateKey};
 use mcp_server::{InitError, StateKey};
 
+#[cfg(feature = "store")]
+use crate::McpService;
 use crate::{
     Env,
     config::{STATE_KEY, STATE_KEY_FORMAT, STATE_KEY_SECRET_ARN},
@@ -22,7 +26,8 @@ impl Env {
     /// `GenerateSecretString` of CloudFormation can generate them. A previous version in another format is ignored, with a
     /// warning in the log.
     ///
-    /// Takes at most five seconds. The secret is read once: an environment that runs keeps its keys.
+    /// Takes at most five seconds. The secret is read once: an environment that runs keeps its keys, except
+    /// those of a store with `McpService::connect_secrets`.
     ///
     /// # Errors
     ///
@@ -39,6 +44,37 @@ impl Env {
         let secret = StoredSecret::from_env(STATE_KEY_SECRET_ARN, arn, |name| self.get(name))?;
         let keys = read(&secret).await?;
         Ok(self.with(STATE_KEY, keys))
+    }
+}
+
+#[cfg(feature = "store")]
+impl McpService {
+    /// Loads the state key again from the secret of `MCP_STATE_KEY_SECRET_ARN`, if that variable is set, when a row of the store was
+    /// sealed by an environment with a newer version: at most once a minute. [`main`](crate::main) does so. Call it in a `main` of your
+    /// own.
+    ///
+    /// # Errors
+    ///
+    /// When the value is not the ARN of a secret, or there are no AWS credentials.
+    pub fn connect_secrets(&self, env: &Env) -> Result<(), InitError> {
+        if let (Some(arn), Some(store)) = (env.get(STATE_KEY_SECRET_ARN), self.server().store()) {
+            let secret = StoredSecret::from_env(STATE_KEY_SECRET_ARN, arn, |name| env.get(name))?;
+            store.load_keys_by(self.server().name(), std::sync::Arc::new(Loader(secret)));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(feature = "store")]
+struct Loader(StoredSecret);
+
+#[cfg(feature = "store")]
+impl LoadStateKey for Loader {
+    fn load(&self) -> std::pin::Pin<Box<dyn Future<Output = Result<StateKey, BoxError>> + Send + '_>> {
+        Box::pin(async {
+            let text = read(&self.0).await?;
+            Ok(StateKey::parse(&text).ok_or("the secret is not a state key")?)
+        })
     }
 }
 

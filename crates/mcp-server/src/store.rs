@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | [`SealedStore`], [`StoreId`] | the store that requests use: rows of a caller, sealed |
 //! | [`StoreKeys`] | the secrets of a server, for digests and values |
+//! | [`LoadStateKey`] | the interface of what loads the state key again after a rotation |
 //! | [`Store`] | the interface of implementations |
 //! | [`MemoryStore`] | the implementation for tests and development; `mcp-postgres` has the one for deployments |
 
@@ -25,7 +26,7 @@ mod sealed;
 
 pub use keys::StoreKeys;
 pub use memory::MemoryStore;
-pub use sealed::{SealedStore, StoreId};
+pub use sealed::{LoadStateKey, SealedStore, StoreId};
 
 /// Maximum size of a stored value: 1 MiB, the limit of Aurora DSQL for a column.
 pub const MAX_VALUE_BYTES: usize = 1024 * 1024;

@@ -1,13 +1,23 @@
 //! [`SealedStore`]: the store that requests use.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    pin::Pin,
+    sync::{Arc, OnceLock, PoisonError, RwLock},
+    time::{Duration, SystemTime},
+};
+
+use tokio::sync::Mutex;
 
 use super::{
     Content, DueRow, Granted, Increment, Kind, MAX_VALUE_BYTES, RowKey, RowTag, Store, StoreError, StoredValue,
     SubjectDeletion, Version,
     keys::{OVERHEAD, StoreKeys},
 };
-use crate::Principal;
+use crate::{BoxError, Principal, StateKey, error_chain};
+
+/// Minimum time between two loads of the state key.
+const LOAD_INTERVAL: Duration = Duration::from_secs(60);
 
 /// A store whose keys are digests and whose values are sealed. Cheap to clone.
 ///
@@ -38,7 +48,27 @@ use crate::Principal;
 #[derive(Clone)]
 pub struct SealedStore {
     store: Arc<dyn Store>,
-    keys: Arc<StoreKeys>,
+    keys: Arc<CurrentKeys>,
+}
+
+/// The keys of an environment, which a rotation of the state key replaces.
+struct CurrentKeys {
+    keys: RwLock<Arc<StoreKeys>>,
+    loader: OnceLock<KeyLoader>,
+}
+
+struct KeyLoader {
+    /// The name of the server, of which the keys are derived.
+    server: String,
+    source: Arc<dyn LoadStateKey>,
+    /// By the wall clock, which advances while the environment is frozen.
+    last: Mutex<Option<SystemTime>>,
+}
+
+/// Loads the state key again, for a row that was sealed with a key that the environment does not have.
+pub trait LoadStateKey: Send + Sync + 'static {
+    /// Loads the state key.
+    fn load(&self) -> Pin<Box<dyn Future<Output = Result<StateKey, BoxError>> + Send + '_>>;
 }
 
 /// Identifies a row or a counter.
@@ -64,7 +94,16 @@ impl SealedStore {
 
     /// Creates a store that seals the values of `store`.
     pub fn new(store: Arc<dyn Store>, keys: StoreKeys) -> Self {
+        let keys = CurrentKeys { keys: RwLock::new(Arc::new(keys)), loader: OnceLock::new() };
         Self { store, keys: Arc::new(keys) }
+    }
+
+    /// Sets what loads the state key of a server, by its name, when a row is sealed with an unknown key: at most once a minute. The
+    /// keys are then those of [`StoreKeys::from_state_key`]. A second call has no effect.
+    pub fn load_keys_by(&self, server: impl Into<String>, source: Arc<dyn LoadStateKey>) {
+        let loader = KeyLoader { server: server.into(), source, last: Mutex::new(None) };
+        // The first one stays.
+        let _ = self.keys.loader.set(loader);
     }
 
     /// Stores a row if it is absent. Returns its version, or `None` if it is present.
@@ -74,7 +113,7 @@ impl SealedStore {
     /// When the value is larger than [`MAX_VALUE_BYTES`](Self::MAX_VALUE_BYTES), and as [`Store`].
     pub async fn put_if_absent(&self, id: &StoreId<'_>, content: Content<'_>) -> Result<Option<Version>, StoreError> {
         let (key, tag) = (self.row_key(id), self.tag(id));
-        let sealed = self.keys.seal(id.kind, key, content.value)?;
+        let sealed = self.keys().seal(id.kind, key, content.value)?;
         self.store.put_if_absent(key, tag, Content { value: &sealed, ..content }).await
     }
 
@@ -96,7 +135,43 @@ impl SealedStore {
         let Some(StoredValue { value, version }) = self.store.get(key).await? else {
             return Ok(None);
         };
-        Ok(Some(StoredValue { value: self.keys.open(kind, key, &value)?, version }))
+        let keys = self.keys();
+        let opened = match keys.open(kind, key, &value) {
+            Err(StoreError::UnknownKey) => match self.loaded_keys(&keys).await {
+                Some(loaded) => loaded.open(kind, key, &value),
+                None => Err(StoreError::UnknownKey),
+            },
+            opened => opened,
+        };
+        Ok(Some(StoredValue { value: opened?, version }))
+    }
+
+    /// Returns keys that were loaded since `keys` were: now, or by another request. `None` if there are none.
+    async fn loaded_keys(&self, keys: &Arc<StoreKeys>) -> Option<Arc<StoreKeys>> {
+        let loader = self.keys.loader.get()?;
+        let mut last = loader.last.lock().await;
+        let current = self.keys();
+        if !Arc::ptr_eq(keys, &current) {
+            return Some(current);
+        }
+        let now = SystemTime::now();
+        if last.is_some_and(|last| now.duration_since(last).is_ok_and(|age| age < LOAD_INTERVAL)) {
+            return None;
+        }
+        *last = Some(now);
+        match loader.source.load().await {
+            Ok(key) => {
+                let loaded = Arc::new(StoreKeys::from_state_key(&loader.server, &key)?);
+                *self.keys.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&loaded);
+                tracing::info!("a row was sealed with an unknown key: the state key was loaded again");
+                Some(loaded)
+            }
+            Err(error) => {
+                let error = error_chain(error.as_ref());
+                tracing::warn!(error, "could not load the state key, with which a row was sealed");
+                None
+            }
+        }
     }
 
     /// Replaces a row that has this version. Returns the new version, or `None` if the row has another one or is absent.
@@ -125,7 +200,7 @@ impl SealedStore {
         version: Version,
         content: Content<'_>,
     ) -> Result<Option<Version>, StoreError> {
-        let sealed = self.keys.seal(kind, key, content.value)?;
+        let sealed = self.keys().seal(kind, key, content.value)?;
         self.store.compare_and_set(key, version, Content { value: &sealed, ..content }).await
     }
 
@@ -175,7 +250,7 @@ impl SealedStore {
         subject: &str,
         limit: usize,
     ) -> Result<SubjectDeletion, StoreError> {
-        self.store.delete_subject(self.keys.subject_key(issuer, subject), limit).await
+        self.store.delete_subject(self.keys().subject_key(issuer, subject), limit).await
     }
 
     /// Deletes up to `limit` expired rows and as many counters, from 1 to 500. Returns their number.
@@ -189,16 +264,15 @@ impl SealedStore {
 
     /// Returns the key of a row, a digest that reveals neither caller nor id.
     pub fn row_key(&self, id: &StoreId<'_>) -> RowKey {
-        self.keys.row_key(id.kind, id.caller, id.id)
+        self.keys().row_key(id.kind, id.caller, id.id)
     }
 
-    #[cfg(feature = "tasks")]
-    pub(crate) fn keys(&self) -> &StoreKeys {
-        &self.keys
+    pub(crate) fn keys(&self) -> Arc<StoreKeys> {
+        Arc::clone(&self.keys.keys.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn tag(&self, id: &StoreId<'_>) -> RowTag {
-        let subject = id.caller.map(|caller| self.keys.subject_key(&caller.issuer, &caller.subject));
+        let subject = id.caller.map(|caller| self.keys().subject_key(&caller.issuer, &caller.subject));
         RowTag { kind: id.kind, subject }
     }
 }
@@ -206,5 +280,77 @@ impl SealedStore {
 impl fmt::Debug for SealedStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SealedStore").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+    use crate::store::MemoryStore;
+
+    const OLD: &str = "dGVzdHMgYW5kIG5vdGhpbmcgYnV0IHRlc3RzIDEyMzQ=";
+    const NEW: &str = "YW5vdGhlciBrZXkgb2YgdGhpcnR5LXR3byBieXRlcy4=";
+    const KIND: Kind = Kind::new("test");
+    const ID: StoreId<'static> = StoreId { kind: KIND, caller: None, id: b"row" };
+
+    /// A secret with this text.
+    #[derive(Default)]
+    struct Secret {
+        text: String,
+        loads: AtomicUsize,
+    }
+
+    impl LoadStateKey for Secret {
+        fn load(&self) -> Pin<Box<dyn Future<Output = Result<StateKey, BoxError>> + Send + '_>> {
+            self.loads.fetch_add(1, Ordering::Relaxed);
+            Box::pin(async { StateKey::parse(&self.text).ok_or_else(|| "no key".into()) })
+        }
+    }
+
+    fn environment(store: &Arc<MemoryStore>, key: &str) -> SealedStore {
+        let keys = StoreKeys::from_state_key("server", &StateKey::parse(key).unwrap()).unwrap();
+        SealedStore::new(Arc::clone(store) as Arc<dyn Store>, keys)
+    }
+
+    async fn put(store: &SealedStore, id: &StoreId<'_>) {
+        let content = Content { value: b"value", expires_in: Duration::from_secs(60), due_in: None };
+        assert!(store.put_if_absent(id, content).await.unwrap().is_some());
+    }
+
+    #[tokio::test]
+    async fn a_warm_environment_loads_the_key_with_which_a_newer_one_seals() {
+        let tables = Arc::new(MemoryStore::new());
+        let rotated = format!("{NEW},{OLD}");
+        let (warm, cold) = (environment(&tables, OLD), environment(&tables, &rotated));
+        let secret = Arc::new(Secret { text: rotated, ..Secret::default() });
+        warm.load_keys_by("server", Arc::clone(&secret) as Arc<dyn LoadStateKey>);
+        put(&cold, &ID).await;
+
+        let (first, second) = tokio::join!(warm.get(&ID), warm.get(&ID));
+        let values = [first, second].map(|read| read.unwrap().unwrap().value);
+
+        assert_eq!(values, [b"value", b"value"]);
+        assert_eq!(secret.loads.load(Ordering::Relaxed), 1);
+        let other = StoreId { id: b"other", ..ID };
+        put(&warm, &other).await;
+        assert_eq!(cold.get(&other).await.unwrap().unwrap().value, b"value");
+    }
+
+    #[tokio::test]
+    async fn an_unknown_key_is_loaded_at_most_once_a_minute_and_stays_an_error_without_it() {
+        let tables = Arc::new(MemoryStore::new());
+        let (warm, cold) = (environment(&tables, OLD), environment(&tables, &format!("{NEW},{OLD}")));
+        put(&cold, &ID).await;
+        assert!(matches!(warm.get(&ID).await, Err(StoreError::UnknownKey)), "nothing loads the key");
+        let failing = Arc::new(Secret::default());
+        warm.load_keys_by("server", Arc::clone(&failing) as Arc<dyn LoadStateKey>);
+
+        for _ in 0..3 {
+            assert!(matches!(warm.get(&ID).await, Err(StoreError::UnknownKey)));
+        }
+
+        assert_eq!(failing.loads.load(Ordering::Relaxed), 1);
     }
 }
