@@ -71,7 +71,7 @@ def run(calls, clients, environments, database=None):
         )
         try:
             load = Load(emulated.url, calls, clients)
-            breakage = Breakage(emulated.process.pid, server, load, seconds=(0.05, 0.5) if cluster else (0.02, 0.2))
+            breakage = Breakage([emulated.process.pid], server, load, seconds=(0.05, 0.5) if cluster else (0.02, 0.2))
             begin = time.monotonic()
             load.run(breakage)
             seconds = time.monotonic() - begin
@@ -170,10 +170,13 @@ class Load:
 class Breakage:
     """Kills environments at random, and restarts Postgres in each way at a quarter, half and three quarters."""
 
-    def __init__(self, emulator, server, load, seconds):
+    def __init__(self, emulators, server, load, seconds, spared=(), kills_until=1):
         # Between two kills. A cold start takes longer with TLS and a token.
         self.seconds = seconds
-        self.emulator = emulator
+        self.emulators = emulators
+        self.spared = spared
+        # The part of the load after which none is killed.
+        self.kills_until = kills_until
         self.server = server
         self.load = load
         self.killed = 0
@@ -184,7 +187,11 @@ class Breakage:
 
     def kill(self):
         while not self.ended.wait(random.uniform(*self.seconds)):
-            environments = [pid for pid, parent, state in processes.listed() if parent == self.emulator and state != "Z"]
+            if self.load.done >= self.load.calls * self.kills_until:
+                return
+            environments = sorted(
+                pid for pid, parent, state in processes.listed() if parent in self.emulators and state != "Z" and pid not in self.spared
+            )
             if environments:
                 try:
                     os.kill(random.choice(environments), 9)

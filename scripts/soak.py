@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 """`make soak`: what takes longer than a test may. Run it once per larger change and report its figures.
 
-    python3 scripts/soak.py [--fuzz-seconds N] [--calls N] [--proxy-minutes N] [--mutate FILE... | --no-mutants]
+    python3 scripts/soak.py [--fuzz-seconds N] [--calls N] [--tasks N] [--proxy-minutes N] [--mutate FILE... | --no-mutants]
 
 Kills deployments after each of their calls and sends 10,000 pairs of a list and a call to two versions at once (`-m slow`), calls
 the zips for arm64 (`scripts/arm64.py`), logs events while everything breaks, on Postgres and behind the emulator of Aurora DSQL
-(`scripts/chaos.py`), connects 1,000 environments at once within 30 s, runs the tests with a database on other versions of Postgres
-(`scripts/postgres_versions.py`), runs a fleet of `mcpl proxy` for an
+(`scripts/chaos.py`), runs 10,000 tasks while everything breaks (`scripts/chaos_tasks.py`), connects 1,000 environments at once within
+30 s, runs the tests with a database on other versions of Postgres (`scripts/postgres_versions.py`), runs a fleet of `mcpl proxy` for an
 hour while servers, issuers and clocks change (`scripts/soak_proxies.py`), fuzzes documents, events, messages and tokens, and changes
 the code that decides who gets in, bit by bit: a test must fail each time. Fuzzing needs a nightly compiler
 (`rustup toolchain install nightly`), running the zips Debian or Ubuntu; without them they are skipped, loudly.
@@ -49,6 +49,7 @@ def main():
     parser = argparse.ArgumentParser(description="Runs what takes longer than a test may.")
     parser.add_argument("--fuzz-seconds", type=int, default=600, help="for each target")
     parser.add_argument("--calls", type=int, default=10_000, help="of log_event, while everything breaks")
+    parser.add_argument("--tasks", type=int, default=10_000, help="of five steps, while everything breaks")
     parser.add_argument("--memory-seconds", type=int, default=60, help="of hostile bodies, for each function")
     parser.add_argument("--proxy-minutes", type=float, default=60, help="of `mcpl proxy` in a fleet of clients")
     parser.add_argument("--no-mutants", action="store_true", help="leave the code as it is")
@@ -61,6 +62,7 @@ def main():
     run("arm64.py")
     run("chaos.py", "--calls", arguments.calls)
     run("chaos.py", "--calls", arguments.calls, "--database", "dsql")
+    run("chaos_tasks.py", "--tasks", arguments.tasks)
     storm()
     run("postgres_versions.py")
     run("memory.py", "--seconds", arguments.memory_seconds)
