@@ -41,7 +41,8 @@ BINARY = "conformance-steps"
 WORKER = "steps-tasks"
 CALLERS = 50
 FOREIGN_ATTEMPTS = 200
-THREADS = 16
+# Requests at the same time, and environments of the function with the URL.
+THREADS = 12
 # Of the tasks that wait while it is observed that no environment runs.
 WAITING = 20
 IDLE_SECONDS = 2
@@ -90,7 +91,7 @@ def run(tasks, environments, open_tasks, seed, breaks=True, kills_until=0.95):
         port = postgres.free_port()
         variables = {
             **CREDENTIALS, **key.variables(), "DATABASE_URL": server.url(), "MCP_TASKS_FUNCTION": WORKER,
-            "AWS_ENDPOINT_URL_LAMBDA": f"http://127.0.0.1:{port}", "MCP_AUTH": "dangerously-off", "AWS_LAMBDA_LOG_LEVEL": "WARN",
+            "AWS_ENDPOINT_URL_LAMBDA": f"http://127.0.0.1:{port}", "MCP_AUTH": "dangerously-off", "AWS_LAMBDA_LOG_LEVEL": "INFO",
         }
         log = started.enter_context(tempfile.TemporaryFile("w+"))
         options = ["--asynchronous", "--name", WORKER, "--port", port, "--retry-after", RETRY_SECONDS, "--timeout", 60]
@@ -100,7 +101,7 @@ def run(tasks, environments, open_tasks, seed, breaks=True, kills_until=0.95):
         worker = Emulated(BINARY, "buffered", 1, "--reserved", environments, *options, stderr=log, MCP_ROLE="tasks", **variables)
         reports = {}
         try:
-            front = Emulated(BINARY, "buffered", 1, "--reserved", 8, "--timeout", 30, stderr=log, **variables)
+            front = Emulated(BINARY, "buffered", 1, "--reserved", THREADS, "--timeout", 30, stderr=log, **variables)
             try:
                 pids = [emulated.process.pid for emulated in (worker, front)]
                 spared = [pid for pid, parent, _ in processes.listed() if parent in pids]
@@ -121,6 +122,7 @@ def run(tasks, environments, open_tasks, seed, breaks=True, kills_until=0.95):
         log.seek(0)
         text = log.read()
         keep_log(text)
+        loaded = text.count("the state key was loaded again")
         assert "is sealed with an unknown key" not in text, "a row could not be opened after the rotation of the state key"
         found = load.check(query(server, "SELECT task, step, count(*), min(value::text), max(value::text) FROM steps GROUP BY task, step"))
         writes = counted.total()
@@ -140,6 +142,7 @@ def run(tasks, environments, open_tasks, seed, breaks=True, kills_until=0.95):
         "attempts of other callers that were rejected": load.rejected,
         "environments killed": breakage.killed if breaks else 0,
         "restarts of Postgres": len(breakage.restarted) if breaks else 0,
+        "environments that loaded the state key again": loaded,
         "wake-ups": events - load.schedules,
         "delivered twice": duplicates,
         "retries": retries,
@@ -224,6 +227,8 @@ class StateKey:
                 """The standard error output is for failures."""
 
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        # Environments are killed while they read.
+        self.server.handle_error = lambda *_: None
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
     def variables(self):
