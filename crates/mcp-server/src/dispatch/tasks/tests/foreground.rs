@@ -23,6 +23,7 @@ impl World {
         let meta = RequestMeta { client_capabilities: capabilities, ..RequestMeta::default() };
         let call = Call { id: RequestId::Integer("1".into()), meta, notifications: None };
         let outcome = timeout(Duration::from_secs(60), resolved.run(call).outcome()).await.unwrap();
+        // Unbounded JSON: a result of this server.
         outcome.result.map(|rendered| serde_json::from_str(rendered.as_str()).unwrap())
     }
 }

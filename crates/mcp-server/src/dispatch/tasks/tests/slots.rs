@@ -17,6 +17,7 @@ impl World {
         let meta = RequestMeta { client_capabilities: capabilities, ..RequestMeta::default() };
         let call = Call { id: RequestId::Integer("1".into()), meta, notifications: None };
         let outcome = resolved.run(call).outcome().await;
+        // Unbounded JSON: a result of this server.
         serde_json::from_str(outcome.result.unwrap().as_str()).unwrap()
     }
 }
