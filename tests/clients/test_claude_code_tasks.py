@@ -28,8 +28,6 @@ PROMPT = "Compute."
 KEY = "sk-ant-api03-none"
 DOWN, ENTER = "\x1b[B", "\r"
 
-pytestmark = pytest.mark.fast
-
 
 @pytest.fixture(scope="module")
 def running():
