@@ -310,8 +310,8 @@ def test_c5_a_cancellation_names_the_id_that_the_server_knows(connect):
 
 
 def test_c6_a_result_of_an_unknown_type_is_an_error(connect, run):
-    task = {"resultType": "task", "taskId": "1", "status": "working"}
-    with Modern({"tools/call": task}) as server:
+    unknown = {"resultType": "voucher", "voucherId": "1"}
+    with Modern({"tools/call": unknown}) as server:
         called = run("call", server.url, "t")
         with connect(server) as proxy:
             begin(proxy)
