@@ -189,15 +189,23 @@ class Breakage:
         while not self.ended.wait(random.uniform(*self.seconds)):
             if self.load.done >= self.load.calls * self.kills_until:
                 return
-            environments = sorted(
-                pid for pid, parent, state in processes.listed() if parent in self.emulators and state != "Z" and pid not in self.spared
-            )
-            if environments:
-                try:
-                    os.kill(random.choice(environments), 9)
-                    self.killed += 1
-                except ProcessLookupError:
-                    pass
+            if environments := self.environments():
+                self.kill_one(random.choice(environments))
+
+    def kill_all(self):
+        for pid in self.environments():
+            self.kill_one(pid)
+
+    def environments(self):
+        """Those that may be killed."""
+        return sorted(pid for pid, parent, state in processes.listed() if parent in self.emulators and state != "Z" and pid not in self.spared)
+
+    def kill_one(self, pid):
+        try:
+            os.kill(pid, 9)
+            self.killed += 1
+        except ProcessLookupError:
+            pass
 
     def restart(self):
         for number, how in enumerate(RESTARTS, start=1):

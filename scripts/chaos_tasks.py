@@ -6,8 +6,8 @@ was stored.
 
 Each task runs `functions/conformance/src/bin/conformance-steps.rs`: a step inserts a row with the idempotency key that it gets. A fifth
 of the tasks sleeps, a fifth asks a question. Every task has to end, and every step has one row, with the value that the task's result
-has. Meanwhile 200 tasks are requested by other callers. At half of the tasks the state key is rotated, with one environment of each
-function that is not killed. With `--quiet` nothing breaks: for the cost of a task.
+has. Meanwhile 200 tasks are requested by other callers. At three tenths of the tasks the state key is rotated, and all environments are
+killed but one of each function, which has to open the rows of the new ones. With `--quiet` nothing breaks: for the cost of a task.
 """
 
 import argparse
@@ -52,6 +52,8 @@ TASK_SECONDS = 600
 # The lease of a run that is killed ends after 30 s.
 RETRY_SECONDS = 31
 DUPLICATE_EVERY = 7
+# The part of the tasks that has ended then: none of three quarters, at which Postgres is restarted.
+ROTATED_AT = 0.3
 TABLE = "CREATE TABLE steps (key text PRIMARY KEY, task text NOT NULL, step integer NOT NULL, value uuid NOT NULL)"
 ARN = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:steps-AbCdEf"
 EXTENSION = "io.modelcontextprotocol/tasks"
@@ -108,7 +110,8 @@ def run(tasks, environments, open_tasks, seed, breaks=True, kills_until=0.95):
                 load = Load(front.url, f"http://127.0.0.1:{port}", tasks, open_tasks)
                 load.begin_waiting(server, [worker.process.pid, front.process.pid])
                 breakage = Breakage(pids, counted, load, seconds=(0.2, 1), spared=spared, kills_until=kills_until) if breaks else None
-                load.rotate = key.rotate if breaks else lambda: None
+                if breaks:
+                    load.rotate = lambda: (key.rotate(), breakage.kill_all())
                 with breakage or contextlib.nullcontext():
                     load.run()
                 load.end_unacknowledged(server)
@@ -295,7 +298,7 @@ class Load:
         next_schedule = time.monotonic() + SCHEDULE_SECONDS
         while any(thread.is_alive() for thread in threads):
             time.sleep(0.1)
-            if self.done >= self.calls / 2 and not self.is_rotated:
+            if self.done >= self.calls * ROTATED_AT and not self.is_rotated:
                 self.is_rotated = True
                 self.rotate()
             if time.monotonic() > next_schedule:
