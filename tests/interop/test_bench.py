@@ -1,5 +1,7 @@
 """The benchmark: its driver measures what its options name, and every request is answered. No test depends on a duration."""
 
+import re
+
 import pytest
 
 import bench
@@ -8,6 +10,7 @@ import bench_events
 import bench_loops
 import counting
 import debian
+import tools
 from driving import CONCURRENT_FLOOR, FLOOR, GREETER, GUARDED, SUBJECT, build, candidate, drive, turns_of
 
 
@@ -66,6 +69,14 @@ def test_invocations_are_handed_out_at_once(built, tmp_path):
     turns = turns_of(drive(driver, candidates, 1, 200))
 
     assert all(turn["calls_per_second"] > 0 for [turn] in turns.values())
+
+
+def test_the_bare_insert_is_the_statement_of_event_logger():
+    sources = ["bench/floor-database/src/main.rs", "functions/event-logger/src/events.rs"]
+
+    bare, own = (re.search(r'const INSERT: &str = r#"(.*?)"#', (tools.PROJECT / path).read_text(), re.DOTALL)[1] for path in sources)
+
+    assert bare == own
 
 
 def test_event_logger_is_measured_beside_the_same_insert(tmp_path):

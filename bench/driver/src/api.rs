@@ -104,11 +104,12 @@ impl RuntimeApi {
         self.last_id += 1;
         let head = format!(
             "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\
-             lambda-runtime-aws-request-id: {:036}\r\nlambda-runtime-deadline-ms: 99999999999999\r\n\
+             lambda-runtime-aws-request-id: 00000000-0000-0000-{:04x}-{:012x}\r\nlambda-runtime-deadline-ms: 99999999999999\r\n\
              lambda-runtime-trace-id: Root=1-5bef4de7-ad49b0e87f6ef6c87fc2e700;Parent=9a9197af755a6419;Sampled=0\r\n\
              lambda-runtime-invoked-function-arn: arn:aws:lambda:eu-west-1:123456789012:function:bench\r\n\
              content-length: {}\r\n\r\n",
-            self.last_id,
+            self.last_id >> 48,
+            self.last_id & 0xffff_ffff_ffff,
             event.len()
         );
         let response = [head.as_bytes(), event.as_bytes()].concat();
@@ -196,7 +197,7 @@ impl RuntimeApi {
                 Ok(Some(Request::Next))
             }
             ["response", id, _] => {
-                let began = id.parse().ok().and_then(|id| self.active.remove(&id));
+                let began = u64::from_str_radix(&id.replace('-', ""), 16).ok().and_then(|id| self.active.remove(&id));
                 let took = end.duration_since(began.context("a response has an unknown invocation id")?);
                 Ok(Some(Request::Response { connection, took, text }))
             }

@@ -6,13 +6,12 @@ use serde::{Serialize, de::IgnoredAny};
 use sqlx::{Connection, PgConnection, Row};
 use tokio::sync::Mutex;
 
-/// Statement of event-logger for a call without an idempotency key.
+/// Statement of event-logger (tests/interop/test_bench.py compares them).
 const INSERT: &str = r#"
-    INSERT INTO events (event_name, issuer, subject, email, idempotency_key)
-    VALUES ($1, $2, $3, $4, coalesce('client:' || $5, 'call:' || md5($6)))
-    ON CONFLICT (issuer, subject, idempotency_key) DO UPDATE SET idempotency_key = excluded.idempotency_key
-    RETURNING id, event_name, "timestamp", issuer, subject, email,
-        xmax = 0 AS is_new, "timestamp" < now() - interval '30 days' AS is_expired
+    INSERT INTO events (key, event_name, issuer, subject, email, idempotency_key)
+    VALUES (coalesce($1::text::uuid, gen_random_uuid()), $2, $3, $4, $5, $6)
+    ON CONFLICT DO NOTHING
+    RETURNING id, event_name, "timestamp", issuer, subject, email
 "#;
 
 #[derive(Serialize)]
@@ -28,12 +27,12 @@ async fn main() -> Result<(), Error> {
     let connection = &connection;
     let insert = async |event: LambdaEvent<IgnoredAny>| {
         let row = sqlx::query(INSERT)
+            .bind(event.context.request_id)
             .bind("login")
             .bind("")
             .bind("")
             .bind("")
             .bind(None::<&str>)
-            .bind(event.context.request_id)
             .fetch_one(&mut *connection.lock().await)
             .await?;
         let id: i64 = row.try_get("id")?;
