@@ -8,8 +8,9 @@ import re
 CRATE = "crates/mcp-server/src"
 
 ROW = re.compile(r"^//! \| ((?:`\w+`(?:, )?)+) \|", re.MULTILINE)
-USE = re.compile(r"^\s*(pub(?:\(crate\))? )?use ((?:crate|self|super)\b[^;]*);", re.MULTILINE)
-PATH = re.compile(r"(?<![\w:$])(?:crate|self|super)(?:::\w+)+")
+USE = re.compile(r"^\s*(pub(?:\(crate\))? )?use (\w[^;]*);", re.MULTILINE)
+PATH = re.compile(r"(?<![\w:$])[a-z]\w*(?:::\w+)+")
+CHILD = re.compile(r"^(?:pub(?:\(crate\))? )?mod (\w+);", re.MULTILINE)
 COMMENT = re.compile(r"//[^\n]*")
 TOKEN = re.compile(r"\w+|::|[{},*]")
 
@@ -48,10 +49,10 @@ def modules(folder):
 
 
 def paths(module, code):
-    """Each path that a file names, from the root of the crate."""
-    for _, tree in USE.findall(code):
-        yield from (absolute(module, path) for path, _ in leaves(tree))
-    yield from (absolute(module, path.split("::")) for path in PATH.findall(USE.sub("", code)))
+    """Each path within the crate that a file names, from its root."""
+    named = [path for _, tree in USE.findall(code) for path, _ in leaves(tree)]
+    named += [path.split("::") for path in PATH.findall(USE.sub("", code))]
+    yield from (own for path in named if (own := absolute(module, code, path)))
 
 
 def reexports(module, code):
@@ -59,10 +60,7 @@ def reexports(module, code):
     found = {}
     for visibility, tree in USE.findall(code):
         if visibility:
-            found |= {name: absolute(module, path) for path, name in leaves(tree)}
-    # The root's own statements name modules without a prefix.
-    for tree in re.findall(r"^pub use (\w[^;]*);", code, re.MULTILINE) if not module else []:
-        found |= {name: tuple(path) for path, name in leaves(tree)}
+            found |= {name: own for path, name in leaves(tree) if (own := absolute(module, code, path))}
     return found
 
 
@@ -91,7 +89,8 @@ def leaves(tree):
     yield from branch([])
 
 
-def absolute(module, path):
+def absolute(module, code, path):
+    """A path from the root of the crate; `None` in another crate."""
     path = list(path)
     base = list(module)
     first = path.pop(0)
@@ -101,8 +100,10 @@ def absolute(module, path):
         base = base[:-1]
         while path and path[0] == "super":
             base, path = base[:-1], path[1:]
+    elif first in CHILD.findall(code):
+        path = [first, *path]
     elif first != "self":
-        return (first, *path)
+        return None
     return (*base, *path)
 
 

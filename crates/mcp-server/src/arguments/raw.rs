@@ -1,12 +1,12 @@
 //! Hand-written schemas, compiled with the feature `raw-schema`.
 
+use serde_json::Value;
+
+mod check;
 #[cfg(feature = "raw-schema")]
 mod validator;
 
-use serde_json::Value;
-
-/// Validates arguments; the error is the message for the model. The second parameter is the length of their text in bytes.
-pub(crate) type Check = Box<dyn Fn(&Value, usize) -> Result<(), String> + Send + Sync>;
+pub(crate) use check::Check;
 
 /// Compiles a hand-written schema.
 #[derive(Debug, Clone, Copy)]

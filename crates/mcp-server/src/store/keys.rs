@@ -7,7 +7,7 @@ use aws_lc_rs::{
     hmac::{Context, HMAC_SHA256, Key},
 };
 
-use super::{Kind, MAX_VALUE_BYTES, RowKey, StoreError, SubjectKey};
+use super::rows::{Kind, MAX_VALUE_BYTES, RowKey, StoreError, SubjectKey};
 use crate::{
     Principal,
     state_key::{StateKey, derive},

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use super::{
+use super::rows::{
     Content, DueRow, Granted, Increment, Kind, MAX_LIMIT, RowKey, RowTag, Store, StoreClock, StoreError, StoreFuture,
     StoredValue, SubjectDeletion, SubjectKey, Version, validate_limit, validate_within,
 };

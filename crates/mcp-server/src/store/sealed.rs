@@ -10,9 +10,11 @@ use std::{
 use tokio::sync::Mutex;
 
 use super::{
-    Content, DueRow, Granted, Increment, Kind, MAX_VALUE_BYTES, RowKey, RowTag, Store, StoreError, StoredValue,
-    SubjectDeletion, Version,
     keys::{OVERHEAD, StoreKeys},
+    rows::{
+        Content, DueRow, Granted, Increment, Kind, MAX_VALUE_BYTES, RowKey, RowTag, Store, StoreError, StoredValue,
+        SubjectDeletion, Version,
+    },
 };
 use crate::{BoxError, Principal, StateKey, error_chain};
 

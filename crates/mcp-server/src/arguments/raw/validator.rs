@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use mcp_protocol::json::shortened;
 use serde_json::Value;
 
-use super::Check;
+use super::check::Check;
 
 /// Longer invalid arguments are rejected without a path.
 const MAX_EXPLAINED_BYTES: usize = 4096;

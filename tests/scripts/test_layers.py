@@ -61,6 +61,15 @@ def test_files_that_use_each_other_are_found(tmp_path):
     assert [line.partition(": ")[2] for line in found] == ["items::names uses items::tool uses items::names"]
 
 
+@pytest.mark.parametrize("use", ["pub use tool::Tool;", "fn f(_: tool::Tool) {}"])
+def test_a_file_may_use_its_children_unless_they_use_it(tmp_path, use):
+    assert crate(tmp_path, items=f"mod tool;\nmod names;\n{use}") == []
+
+    found = crate(tmp_path, items=f"mod tool;\nmod names;\n{use}", **{"items/tool": "use super::Name;"})
+
+    assert [line.partition(": ")[2] for line in found] == ["items uses items::tool uses items"]
+
+
 def test_each_module_is_in_the_table(tmp_path):
     lib = LIB.replace("`server`", "`service`")
     assert crate(tmp_path, lib=lib) == [
