@@ -34,4 +34,12 @@ impl Network {
             Self::Unknown => &[],
         }
     }
+
+    /// Returns the bytes of the site: an IPv4 address, or the first 48 bits of an IPv6 address, since one connection may have 65,536
+    /// networks.
+    #[cfg(feature = "tasks")]
+    pub(crate) fn site(&self) -> &[u8] {
+        let bytes = self.as_bytes();
+        bytes.get(..6).unwrap_or(bytes)
+    }
 }

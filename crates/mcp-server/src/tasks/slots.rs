@@ -8,6 +8,7 @@ use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 use super::{clock::millis, record::TaskRecord, rows};
 use crate::{
     Principal, error_chain,
+    policy::network::Network,
     store::{Content, Kind, RowKey, SealedStore, StoreError, StoreId, Version},
 };
 
@@ -15,10 +16,12 @@ const SLOT: Kind = Kind::new("task-slot");
 /// Digests of addresses, which choose places. No row has this kind.
 const ADDRESS: Kind = Kind::new("task-address");
 
-/// Maximum number of live tasks of one caller, or of one address of anonymous callers.
+/// Maximum number of live tasks of one caller, and of places that a call tries.
 pub(crate) const MAX_LIVE: u16 = 20;
 /// Maximum number of live tasks of all anonymous callers together.
-const MAX_LIVE_ANONYMOUS: u8 = 100;
+const MAX_LIVE_ANONYMOUS: u16 = 400;
+/// Maximum number of live tasks of the anonymous callers of one site.
+const MAX_LIVE_SITE: usize = 10;
 /// Time in which a task is stored after its place was taken.
 const STORED_WITHIN: Duration = Duration::from_secs(60);
 
@@ -54,8 +57,10 @@ pub(crate) async fn take(
         None => anonymous_slots(store, address),
     };
     // Concurrent calls begin at different places.
-    let first = usize::from(Version::random()?.as_bytes()[0]) % slots.len();
+    let [high, low, ..] = *Version::random()?.as_bytes();
+    let first = usize::from(u16::from_be_bytes([high, low])) % slots.len();
     slots.rotate_left(first);
+    slots.truncate(MAX_LIVE.into());
     let value = [task.as_bytes().as_slice(), &now.to_be_bytes()].concat();
     let content = Content { value: &value, expires_in: lifetime, due_in: None };
     for slot in &slots {
@@ -104,22 +109,20 @@ pub(crate) async fn free(store: &SealedStore, caller: Option<&Principal>, slot: 
     }
 }
 
-/// Returns the places of anonymous callers: those of their address, of which others share a few, or all without an address. So one
-/// address cannot take all.
+/// Returns the places that an anonymous caller may take: those of its site, of which other sites share a few, or all if its address
+/// is not known. So a few sites cannot take the places of all.
 fn anonymous_slots(store: &SealedStore, address: Option<IpAddr>) -> Vec<u16> {
-    let network = match address.map(|address| address.to_canonical()) {
-        None => return (0..u16::from(MAX_LIVE_ANONYMOUS)).collect(),
-        Some(IpAddr::V4(address)) => address.octets().to_vec(),
-        // A network, in which one caller chooses its addresses.
-        Some(IpAddr::V6(address)) => address.octets()[..8].to_vec(),
-    };
+    let network = Network::of(address);
+    if network == Network::Unknown {
+        return (0..MAX_LIVE_ANONYMOUS).collect();
+    }
     let mut slots = BTreeSet::new();
     for round in 0..=u8::MAX {
-        let id = [network.as_slice(), &[round]].concat();
+        let id = [network.site(), &[round]].concat();
         let digest = store.row_key(&StoreId { kind: ADDRESS, caller: None, id: &id });
-        for byte in digest.as_bytes() {
-            slots.insert(u16::from(byte % MAX_LIVE_ANONYMOUS));
-            if slots.len() == usize::from(MAX_LIVE) {
+        for bytes in digest.as_bytes().as_chunks::<2>().0 {
+            slots.insert(u16::from_be_bytes(*bytes) % MAX_LIVE_ANONYMOUS);
+            if slots.len() == MAX_LIVE_SITE {
                 return slots.into_iter().collect();
             }
         }
@@ -144,21 +147,35 @@ mod tests {
     use crate::store::{MemoryStore, StoreKeys};
 
     #[test]
-    fn one_address_has_a_part_of_the_places_of_anonymous_callers() {
+    fn a_site_has_a_small_part_of_the_places_of_anonymous_callers() {
         let keys = StoreKeys::new("server", &[1; 32], &[[2; 32]]).unwrap();
         let store = SealedStore::new(Arc::new(MemoryStore::new()), keys);
         let slots = |address: &str| anonymous_slots(&store, Some(address.parse().unwrap()));
         let own = slots("192.0.2.7");
 
-        assert_eq!(own.len(), 20);
-        assert!(own.iter().all(|slot| *slot < 100));
+        assert_eq!(own.len(), 10);
+        assert!(own.iter().all(|slot| *slot < 400));
         assert_eq!(slots("::ffff:192.0.2.7"), own);
-        assert_eq!(slots("2001:db8:1:2::1"), slots("2001:db8:1:2:ffff::"));
+        assert_eq!(slots("2001:db8:1:2::1"), slots("2001:db8:1:ffff:ffff::"), "one connection has many networks");
+        assert_ne!(slots("2001:db8:1:2::1"), slots("2001:db8:2:2::1"));
         for number in 0..=255 {
             let other = slots(&format!("198.51.100.{number}"));
-            assert_eq!(other.len(), 20);
+            assert_eq!(other.len(), 10);
             assert!(other.iter().any(|slot| !own.contains(slot)), "{number}");
         }
-        assert_eq!(anonymous_slots(&store, None).len(), 100);
+        assert_eq!(anonymous_slots(&store, None).len(), 400);
+    }
+
+    #[test]
+    fn twenty_sites_leave_places_for_every_other_one() {
+        let keys = StoreKeys::new("server", &[1; 32], &[[2; 32]]).unwrap();
+        let store = SealedStore::new(Arc::new(MemoryStore::new()), keys);
+        let slots = |address: String| anonymous_slots(&store, Some(address.parse().unwrap()));
+        let taken: BTreeSet<u16> = (0..20).flat_map(|number| slots(format!("198.51.100.{number}"))).collect();
+
+        for number in 0..=255 {
+            let own = slots(format!("192.0.2.{number}"));
+            assert!(own.iter().any(|slot| !taken.contains(slot)), "{number}");
+        }
     }
 }
