@@ -118,6 +118,11 @@
 //!
 #![doc = include_str!("guide/local.md")]
 #![doc = include_str!("guide/handlers.md")]
+#![cfg_attr(
+    all(feature = "interactive", feature = "postgres", feature = "store"),
+    doc = include_str!("guide/questions.md")
+)]
+#![cfg_attr(all(feature = "postgres", feature = "tasks"), doc = include_str!("guide/tasks.md"))]
 #![cfg_attr(feature = "limits", doc = include_str!("guide/limits.md"))]
 #![cfg_attr(feature = "postgres", doc = include_str!("guide/database.md"))]
 

@@ -50,15 +50,13 @@ const COUNTER_ATTEMPTS: u32 = 3;
 ///
 /// ```no_run
 /// # mod mcp_lambda { pub use mcp_server::*; pub use mcp_postgres as postgres; }
-/// use std::sync::Arc;
-///
 /// use mcp_lambda::{
+///     Server,
 ///     postgres::{DatabaseConfig, PostgresStore},
-///     store::{SealedStore, StoreKeys},
 /// };
 ///
-/// fn open(config: DatabaseConfig, keys: StoreKeys) -> SealedStore {
-///     SealedStore::new(Arc::new(PostgresStore::new(config)), keys)
+/// fn server(config: DatabaseConfig) -> Server<()> {
+///     Server::new("notes", "1.0.0", ()).store(PostgresStore::new(config))
 /// }
 /// ```
 pub struct PostgresStore {
