@@ -40,9 +40,9 @@ def main(arguments):
 
 
 def types_by_template():
-    """Returns the resource types of each template, by its path. CloudFormation rejects a template with an unknown type, also under a
+    """Returns the resource types of each template of the framework, by its path. CloudFormation rejects a template with an unknown type, also under a
     condition that is false."""
-    paths = [*(path for path in templates.SHARED if path.stem not in ELSEWHERE), *templates.of_functions().values()]
+    paths = [*(path for path in templates.SHARED if path.stem not in ELSEWHERE), *templates.shipped().values()]
     return {
         path.relative_to(tools.PROJECT): {resource["Type"] for resource in cfn_yaml.load(str(path))["Resources"].values()}
         for path in sorted(paths)

@@ -40,6 +40,11 @@ def of_functions():
     return {f"{path.parent.name}{path.stem.removeprefix('stack')}": path for path in paths}
 
 
+def shipped():
+    """The templates of the framework's own functions. Those of product functions are theirs to check (`make check FUNCTION=…`)."""
+    return {name: path for name, path in of_functions().items() if path.parent.name in tools.SHIPPED}
+
+
 def path_of(stack):
     """The template of a stack: of a function, or one of infra/."""
     return of_functions().get(stack, INFRA / f"{stack}.yaml")

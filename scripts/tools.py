@@ -41,6 +41,7 @@ CLIENTS_FOLDER = FOLDER / "clients"
 FUNCTIONS = sorted({manifest.parent.name for manifest in (PROJECT / "functions").glob("*/Cargo.toml")} - {"conformance"})
 # Those of the framework. Every other one is a product function, which documents itself in its own folder.
 SHIPPED = {"api-docs", "conformance", "event-logger", "greeter"}
+SHIPPED_FUNCTIONS = sorted(SHIPPED.intersection(FUNCTIONS))
 
 CARGO_TOOLS = {"cargo-deny": "0.20.2", "cargo-machete": "0.9.2"}
 FUZZ_TOOLS = {"cargo-fuzz": "0.13.2"}

@@ -25,7 +25,7 @@ import tools  # noqa: E402
 from emulated import Emulated  # noqa: E402
 from recorder import Recorder  # noqa: E402
 
-PROGRAMS = [*tools.FUNCTIONS, "conformance", "function-url-emulator"]
+PROGRAMS = [*tools.SHIPPED_FUNCTIONS, "conformance", "function-url-emulator"]
 
 
 class Dev:
@@ -201,7 +201,7 @@ def greeter(request):
     message is checked against its schema."""
     behind, mode, *environments = request.param.split("-")
     if behind == "watch":
-        running = Dev(MCP_INVOKE_MODE=mode)
+        running = Dev("--functions", ",".join(tools.SHIPPED_FUNCTIONS), MCP_INVOKE_MODE=mode)
         url = running.url("greeter")
     else:
         running = emulated("greeter", mode, *environments)
