@@ -81,8 +81,8 @@ REPLACED = $(if $(REPLACE),--replace '$(REPLACE)')
 STAGE = $(if $(PARAMETERS_FILE),--parameters-file '$(PARAMETERS_FILE)') $(foreach own,$(TAGS),--tag '$(own)') $(if $(PROTECT),--protect $(PROTECT))
 WATCHED = $(if $(CANARY),--canary $(CANARY)) $(if $(MINUTES),--minutes $(MINUTES))
 
-deploy: ## Deploy STACK=… to AWS, with PARAMETERS="Name=value …", PARAMETERS_FILE=…, FEATURES=…, CANARY=0.1; YES=1 does not ask
-	@$(DEPLOY) up $(STACK) $(NAMED) $(CONFIRMED) $(FEATURED) $(STAGE) $(WATCHED) $(REPLACED) $(ROLE) $(if $(DIGEST),--digest $(DIGEST)) $(if $(PLAN),--plan) $(foreach own,$(PARAMETERS),--parameter '$(own)')
+deploy: ## Deploy STACK=… to AWS, or the stacks of FUNCTION=a,b, or of all functions, with PARAMETERS="Name=value …", PARAMETERS_FILE=…, FEATURES=…, CANARY=0.1; YES=1 does not ask
+	@$(DEPLOY) up $(STACK) $(CHOSEN) $(NAMED) $(CONFIRMED) $(FEATURED) $(STAGE) $(WATCHED) $(REPLACED) $(ROLE) $(if $(DIGEST),--digest $(DIGEST)) $(if $(PLAN),--plan) $(foreach own,$(PARAMETERS),--parameter '$(own)')
 
 rollback: ## Move the alias of STACK=… to an earlier version: the one before, or VERSION=…
 	@$(DEPLOY) rollback $(STACK) $(NAMED) $(CONFIRMED) $(REPLACED) $(ROLE) $(if $(VERSION),--version $(VERSION)) $(if $(NO_CHECK),--no-check)

@@ -2,6 +2,7 @@
 """`make deploy`, `rollback`, `deploy-code`, `outputs`, `delete-subject` and `destroy`: deployment of functions to an AWS account.
 
     deploy.py up STACK [--parameter NAME=VALUE]...    creates or updates a stack, publishes a version, moves the alias to it
+    deploy.py up [--functions NAME,NAME]              the same for the stacks of these functions, or of all, one after another
     deploy.py rollback STACK [--version N]            moves the alias to an earlier version
     deploy.py code FUNCTION [--env-file FILE]         `cargo lambda deploy`, without a stack
     deploy.py outputs STACK                           prints the stack's outputs: URLs, ids
@@ -20,6 +21,7 @@ The modules are in scripts/deploying.
 """
 
 import argparse
+import copy
 import pathlib
 import signal
 import subprocess
@@ -63,13 +65,13 @@ def read_arguments():
 
     def command(name, run, subject, choices):
         own = commands.add_parser(name)
-        own.add_argument("subject", metavar=subject, choices=choices, help=", ".join(choices))
+        own.add_argument("subject", metavar=subject, choices=choices, help=", ".join(choices), nargs="?" if run is up_chosen else None)
         own.set_defaults(run=run)
         return own
 
     up_command, outputs_command, down_command, rollback_command, delete_command = (
         command(name, run, "STACK", templates.stacks())
-        for name, run in (("up", up), ("outputs", outputs), ("down", down), ("rollback", rollback), ("delete-subject", delete_subject))
+        for name, run in (("up", up_chosen), ("outputs", outputs), ("down", down), ("rollback", rollback), ("delete-subject", delete_subject))
     )
     code_command = command("code", code, "FUNCTION", tools.FUNCTIONS)
     for own in (up_command, outputs_command, down_command, rollback_command, delete_command):
@@ -104,6 +106,9 @@ def read_arguments():
 
 def add_options_of_up(command):
     command.add_argument(
+        "--functions", default="", metavar="NAMES", help="in place of STACK: the stacks of these functions, separated by commas; all unless given"
+    )
+    command.add_argument(
         "--parameter", action="append", default=[], type=settings.assignment, metavar="NAME=VALUE", dest="parameters",
         help="parameter of the template; a parameter that is not given keeps its value",
     )
@@ -123,6 +128,41 @@ def add_options_of_up(command):
         "--canary", type=settings.weight, metavar="PART", help="part of the requests that the new version serves first, such as 0.1"
     )
     command.add_argument("--minutes", type=settings.minutes, default=10, help="duration of a canary; 10 unless given")
+
+
+def up_chosen(account, arguments):
+    """Deploys one stack, or the stacks of some functions in this order. The first failure ends the command."""
+    if arguments.subject and arguments.functions:
+        sys.exit("STACK and FUNCTION exclude each other")
+    if arguments.subject:
+        return up(account, arguments)
+    chosen = stacks_of(arguments.functions)
+    if len(chosen) > 1 and (one := [name for name in ("name", "digest", "replace") if getattr(arguments, name)]):
+        sys.exit(f"{', '.join(own.upper() for own in one)}: for one stack, and not for {', '.join(chosen)}")
+    print(f"stacks   {', '.join(chosen)}")
+    for number, subject in enumerate(chosen, 1):
+        own = copy.copy(arguments)
+        own.subject = subject
+        try:
+            up(account, own)
+        except BaseException as ended:
+            # After --plan, or for a reason.
+            if isinstance(ended, SystemExit) and not ended.code:
+                continue
+            if left := chosen[number:]:
+                print(f"not deployed after {subject}: {', '.join(left)}", file=sys.stderr)
+            raise
+
+
+def stacks_of(functions):
+    """Returns the stacks that have the names of these functions (`stack.yaml`), or of all functions that have one."""
+    stacks = [name for name in tools.FUNCTIONS if name in templates.stacks()]
+    if not functions and stacks:
+        return stacks
+    names = tools.chosen(functions)
+    if without := [name for name in names if name not in stacks]:
+        sys.exit(f"functions/{without[0]} has no stack.yaml")
+    return names
 
 
 def up(account, arguments):

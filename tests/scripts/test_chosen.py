@@ -1,4 +1,4 @@
-"""`make dev|test|check|build FUNCTION=a,b`: one or several functions; without, all."""
+"""`make dev|test|check|build|deploy FUNCTION=a,b`: one or several functions; without, all."""
 
 import subprocess
 import sys
@@ -47,6 +47,15 @@ def test_make_build_passes_the_names_on():
 
     assert made("build", "FUNCTION=greeter,api-docs", "FEATURES=otel") == ["python", "scripts/build.py", "'greeter,api-docs'", *features]
     assert made("build") == ["python", "scripts/build.py"]
+
+
+def test_make_deploy_passes_the_names_on():
+    def words(*variables):
+        made_words = made("deploy", *variables)
+        return made_words[made_words.index("up") + 1 :]
+
+    assert words("FUNCTION=greeter,api-docs") == ["--functions", "'greeter,api-docs'"]
+    assert words("STACK=greeter") == ["greeter"] and words() == []
 
 
 def test_make_new_passes_the_kind_on():
