@@ -17,6 +17,10 @@ A template has a line for each, which is replaced:
 The template's own lines win: a parameter that it declares is not declared again, and one that it sets for the function is neither
 declared nor passed on. A template without such a line stays as it is.
 
+`# + the resources of infra/parts/NAME.yaml` stands for that section of a part, without the names that the template has itself. In
+the parameters of the resource Function, `# + the parameters of infra/parts/NAME.yaml` stands for those that the part sets there. Parts
+are replaced first: they have lines of infra/function.yaml and of other parts themselves.
+
 There is no YAML library where a deployment runs. Therefore this module reads lines. Names of a section are indented by two.
 """
 
@@ -24,26 +28,73 @@ import re
 import sys
 
 MARKER = re.compile(r"( *)# \+ the (parameters|conditions|outputs) of infra/function\.yaml")
+OF_PART = re.compile(r"( *)# \+ the (parameters|rules|conditions|resources|outputs) of infra/parts/([a-z]+)\.yaml")
 # In a comment of function.yaml above parameters that stacks set, and do not declare.
 SET_BY_STACKS = "The stack sets these."
 CONDITION = re.compile(r"    Condition: (\w+)")
 VALUE = re.compile(r"    Value: ")
 
 
-def completed(template, function):
-    """The text of a template, with what it takes over from the text of function.yaml."""
-    lines, shared = template.splitlines(), function.splitlines()
+def completed(template, function, parts=None):
+    """The text of a template, with what it takes over from the text of function.yaml, and from the files of the folder `parts`."""
+    lines, shared = with_parts(template.splitlines(), parts), function.splitlines()
     markers = {number: MARKER.fullmatch(line) for number, line in enumerate(lines) if line.lstrip().startswith("# +")}
     for number, marker in markers.items():
         if not marker:
             sys.exit(f"`{lines[number].strip()}` is no part of infra/function.yaml: scripts/completion.py has those that a stack takes over")
-    if not markers:
+    if not markers and lines == template.splitlines():
         return template
     result = []
     for number, line in enumerate(lines):
         marker = markers.get(number)
         result += added(marker[2], number, lines, shared) if marker else [line]
     return "\n".join(result) + "\n"
+
+
+def with_parts(lines, folder):
+    """The lines, with sections of parts in place of their markers."""
+    result = []
+    for number, line in enumerate(lines):
+        marker = OF_PART.fullmatch(line)
+        if not marker:
+            result.append(line)
+            continue
+        path = folder / f"{marker[3]}.yaml"
+        if not path.exists():
+            sys.exit(f"`{line.strip()}`: there is no {path}")
+        part = with_parts(path.read_text().splitlines(), folder)
+        section = below(part, f"{marker[2].capitalize()}:") if indent(line) == 2 else set_in(part)
+        result += without(siblings(number, lines), section, indent(line))
+    return result
+
+
+def set_in(part):
+    """The lines of the parameters that a part sets for the function."""
+    own = blocks_with_comments(below(part, "Resources:"), 2)["Function"]
+    return own[own.index("      Parameters:") + 1 :]
+
+
+def without(names, section, depth):
+    """The lines of a section, with neither the blocks of these names nor empty lines at its end."""
+    found = [line for name, block in blocks_with_comments(section, depth).items() if name not in names for line in block]
+    while found and not found[-1].strip():
+        found.pop()
+    return found
+
+
+def blocks_with_comments(section, depth):
+    """The lines of each name at a depth, with the comments above it. A line for function.yaml is a name of its own."""
+    found, above, name = {}, [], None
+    for line in section:
+        is_own = line.strip() and indent(line) == depth
+        if is_own and is_comment(line) and not MARKER.fullmatch(line):
+            above.append(line)
+        elif is_own:
+            name = line.strip() if is_comment(line) else line.strip().partition(":")[0]
+            found[name], above = [*above, line], []
+        else:
+            (above or found[name]).append(line)
+    return found
 
 
 def added(kind, number, lines, shared):

@@ -3,7 +3,7 @@
 
     python3 scripts/new.py NAME [--kind stateless|stateful]     writes functions/NAME, with its stack
 
-A stateless function is made from templates/function, a stateful one, with a database, from templates/stateful. For a function
+A stateless function is made from templates/function, a stateful one, with Aurora DSQL, from templates/stateful. For a function
 outside this workspace, `cargo lambda new` takes templates/function (CONTRIBUTING.md).
 """
 
@@ -17,12 +17,13 @@ import sys
 import tempfile
 
 import contract
+import templates
 import tools
 
-# By kind: the template, the function whose stack it has, what that stack names besides, and the first tool.
+# By kind: the template, the stack that it has by another name, the purpose in that stack, and the first tool.
 KINDS = {
-    "stateless": ("function", "greeter", {"MCP server that greets people by name": "MCP server {name}"}, "count_words"),
-    "stateful": ("stateful", "event-logger", {"MCP server that logs events in Postgres, and lists them": "MCP server {name}"}, "save_note"),
+    "stateless": ("function", "greeter", "MCP server that greets people by name", "count_words"),
+    "stateful": ("stateful", "event-logger-dsql", "MCP server that logs events in Aurora DSQL, and lists them", "save_note"),
 }
 NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 LONGEST = 40
@@ -94,12 +95,11 @@ def render(name, kind, folder):
 
 
 def stack_of(name, kind):
-    """The stack of the function of this kind, by another name."""
-    _, function, texts, _ = KINDS[kind]
-    stack = (tools.FRAMEWORK / "functions" / function / "stack.yaml").read_text()
-    for text, replacement in texts.items():
-        stack = stack.replace(text, replacement.format(name=name))
-    return stack.replace(function, name)
+    """The stack of the framework's function of this kind, by another name."""
+    _, stack, purpose, _ = KINDS[kind]
+    path = templates.of_functions(tools.FRAMEWORK)[stack]
+    text = path.read_text().replace(purpose, f"MCP server {name}")
+    return text.replace(stack, name).replace(path.parent.name, name)
 
 
 def run(command, **options):

@@ -42,10 +42,11 @@ def main(arguments):
 def types_by_template():
     """Returns the resource types of each template of the framework, by its path. CloudFormation rejects a template with an unknown type, also under a
     condition that is false."""
-    paths = [*(path for path in templates.SHARED if path.stem not in ELSEWHERE), *templates.shipped().values()]
+    paths = {path: path.stem for path in templates.SHARED if path.stem not in ELSEWHERE}
+    paths |= {path: name for name, path in templates.shipped().items()}
     return {
-        path.relative_to(tools.PROJECT): {resource["Type"] for resource in cfn_yaml.load(str(path))["Resources"].values()}
-        for path in sorted(paths)
+        path.relative_to(tools.PROJECT): {own["Type"] for own in cfn_yaml.loads(templates.text_of(name))["Resources"].values()}
+        for path, name in sorted(paths.items())
     }
 
 

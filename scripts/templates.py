@@ -17,6 +17,7 @@ INFRA = tools.FRAMEWORK / "infra"
 FOLDER = "templates"
 SHARED = sorted(INFRA.glob("*.yaml"))
 FUNCTION = INFRA / "function.yaml"
+PARTS = INFRA / "parts"
 # How a template names one that it contains.
 NESTED = re.compile(r"\$\{TemplatesPrefix\}/([a-z0-9-]+)\.yaml")
 ABOUT_ISSUERS = re.compile(r"OIDC_|COGNITO_|GOOGLE_CLIENT_ID$")
@@ -33,10 +34,10 @@ FURTHER = "FurtherVariables"
 ASSIGNED = re.compile(r" *(\w+)=(.*)", re.ASCII)
 
 
-def of_functions():
+def of_functions(workspace=tools.PROJECT):
     """The templates in the folders of functions, by the names of their stacks: `stack.yaml` has the name of the function, and
     `stack-NAME.yaml` this name after it."""
-    paths = sorted(tools.PROJECT.glob("functions/*/stack*.yaml"))
+    paths = sorted(workspace.glob("functions/*/stack*.yaml"))
     return {f"{path.parent.name}{path.stem.removeprefix('stack')}": path for path in paths}
 
 
@@ -65,8 +66,8 @@ def nested_in(template):
 
 
 def text_of(stack):
-    """The text of a stack's template, completed from infra/function.yaml: plain CloudFormation."""
-    return completed(path_of(stack).read_text(), FUNCTION.read_text())
+    """The text of a stack's template, completed from infra/parts and infra/function.yaml: plain CloudFormation."""
+    return completed(path_of(stack).read_text(), FUNCTION.read_text(), PARTS)
 
 
 def write(folder):
@@ -82,7 +83,7 @@ def write(folder):
 def stacks():
     """The templates that are deployed by themselves: those of the functions, and those that no other one contains."""
     functions = sorted(of_functions())
-    texts = [path.read_text() for path in [*SHARED, *map(path_of, functions)]]
+    texts = [path.read_text() for path in [*SHARED, *PARTS.glob("*.yaml"), *map(path_of, functions)]]
     nested = {name for text in texts for name in nested_in(text)}
     return functions + [path.stem for path in SHARED if path.stem not in nested]
 

@@ -16,8 +16,10 @@ from types import SimpleNamespace
 
 import boto3
 import cfnlint
+import completion
 import deploy as deploy_script
 import networkx
+import new
 import postgres
 import psycopg
 import pytest
@@ -209,7 +211,8 @@ def asked_for(kind):
 
 def test_stand_ins_are_for_what_moto_lacks_and_for_nothing_else():
     small = [*(tools.INTEROP / "stacks").rglob("*.yaml")]
-    used = {resource["Type"] for path in [*TEMPLATES, *small] for resource in cfn_yaml.load(str(path))["Resources"].values()}
+    read = [*(loaded(name_of(path)) for path in TEMPLATES), *(cfn_yaml.load(str(path)) for path in small)]
+    used = {resource["Type"] for template in read for resource in template["Resources"].values()}
 
     # moto makes instances, but none of Aurora's.
     assert set(STAND_INS) == (used - KNOWN_TO_MOTO) | {"AWS::RDS::DBInstance"}
@@ -240,7 +243,7 @@ def test_what_a_stack_passes_on_is_described_by_function_yaml(path):
     # A function with a state key of its own, one outside of a VPC, and one whose schedule would resume a database too often.
     assert differing <= {"StateKey", "InvokeMode", "TasksSchedule"}
     # What the stack does not declare itself is what function.yaml has, bounds and all.
-    declared = (cfn_yaml.load(str(path)).get("Parameters") or {}).keys()
+    declared = completion.blocks(completion.with_parts(path.read_text().splitlines(), templates.PARTS), "Parameters").keys()
     assert {name: own["Parameters"][name] for name in same if name not in declared} == {
         name: shared[name] for name in same if name not in declared
     }
@@ -261,8 +264,24 @@ def test_make_build_writes_plain_cloudformation(tmp_path):
         assert set(templates.NESTED.findall(text)) <= written.keys(), name
 
 
-def test_a_stack_without_state_is_short():
-    assert len(templates.path_of("greeter").read_text().splitlines()) <= 35
+@pytest.mark.parametrize("kind", new.KINDS)
+def test_the_stack_of_a_new_function_is_short(kind):
+    assert len(new.stack_of("weather", kind).splitlines()) <= 45
+
+
+def test_the_stack_of_a_new_function_with_state_has_no_network_and_no_database_by_the_hour():
+    stack = completion.completed(new.stack_of("weather", "stateful"), templates.FUNCTION.read_text(), templates.PARTS)
+
+    assert set(templates.NESTED.findall(stack)) == {"cognito", "dsql", "function", "migration"}
+
+
+def test_resources_keep_their_logical_ids():
+    """CloudFormation replaces a resource whose logical id changes."""
+    pool = {"Cognito"}
+
+    assert loaded("event-logger-dsql")["Resources"].keys() == {"Database", "DatabasePolicy", "Function", "Migration", *pool}
+    assert loaded("event-logger")["Resources"].keys() == {"Network", "Database", "DatabasePolicy", "Function", *pool}
+    assert loaded("api-docs")["Resources"].keys() == {"DocumentPolicy", "Function"}
 
 
 def test_greeter_is_public_and_may_do_nothing_but_log_and_trace(deploy):
@@ -1335,7 +1354,7 @@ def test_every_permission_that_the_role_does_not_need_is_one_of_cloudformations(
 
 def test_secrets_have_the_name_of_their_stack():
     """A2: the role knows them by it. CloudFormation's own names begin with the logical id."""
-    resources = [own for path in TEMPLATES for own in cfn_yaml.load(str(path))["Resources"].values()]
+    resources = [own for path in TEMPLATES for own in loaded(name_of(path))["Resources"].values()]
     secrets = [own["Properties"] for own in resources if own["Type"] == "AWS::SecretsManager::Secret"]
 
     assert [own.get("Name") for own in secrets] == [{"Fn::Sub": "${Name}/state-key"}]
@@ -1348,7 +1367,7 @@ def test_what_is_kept_is_not_in_the_way_of_a_second_try():
     """B5: what a first deployment that fails has made is deleted. Only a cluster leaves a snapshot, with a name of its own."""
     kept = {
         (path.stem, logical_id, attribute): resource[attribute]
-        for path in TEMPLATES for logical_id, resource in cfn_yaml.load(str(path))["Resources"].items()
+        for path in TEMPLATES for logical_id, resource in loaded(name_of(path))["Resources"].items()
         for attribute in ("DeletionPolicy", "UpdateReplacePolicy") if attribute in resource
     }
 

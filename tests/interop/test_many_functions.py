@@ -113,7 +113,7 @@ def make_new(workspace, kinds, first=0):
         folder = workspace / "functions" / name
         assert all((folder / file).exists() for file in ("README.md", "contract.lock.json", "stack.yaml"))
         sources = [path for path in folder.rglob("*") if path.suffix in {".rs", ".sql"}]
-        assert len(sources) <= 7
+        assert len(sources) <= 8
         stack = (folder / "stack.yaml").read_text()
         assert name in stack and "greet" not in stack and "logs events" not in stack and "event-logger" not in stack
     return names
@@ -138,7 +138,7 @@ def deploy(workspace, name, zips):
         f"path.write_bytes(b'one for all'); build.record(path, 'arm64', {name!r}, [])"
     )
     run(workspace / "scripts", tools.BIN / "python", "-c", record)
-    is_stateful = "database.yaml" in (workspace / "functions" / name / "stack.yaml").read_text()
+    is_stateful = "infra/parts/stateful.yaml" in (workspace / "functions" / name / "stack.yaml").read_text()
     issuer = ["--parameter", "Issuer=https://id.example.com"] if is_stateful else []
     command = [tools.BIN / "python", "scripts/deploy.py", "up", name, "--lambda-dir", zips, "--yes", "--no-doctor", *issuer]
     assert "/mcp" in run(workspace, *command)

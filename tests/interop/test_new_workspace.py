@@ -122,7 +122,7 @@ def test_functions_of_ones_own_workspace_pass_their_checks_and_tests(own, apart)
         made = make(own, "new", f"NAME={name}", f"KIND={kind}", **apart)
         assert made.returncode == 0, made.stderr
         stack = (own / "functions" / name / "stack.yaml").read_text()
-        assert name in stack and ("database.yaml" in stack) == (kind == "stateful")
+        assert name in stack and ("infra/parts/stateful.yaml" in stack) == (kind == "stateful")
 
     for words in (["check"], ["test"], ["check", "FUNCTION=own-notes"], ["test", "FUNCTION=own-notes"]):
         ran = make(own, *words, **apart)

@@ -66,11 +66,12 @@ def test_a_new_function_of_the_workspace_works_as_it_is(workspace, tmp_path):
         actions = [statement["Action"] for statement in policy["Statement"]]
         assert actions == ["lambda:InvokeFunctionUrl", "lambda:InvokeFunction"]
 
-    # With a database, by the line of the documentation.
-    (line,) = [own for own in (PROJECT / "docs" / "deployment.md").read_text().splitlines() if own.startswith("sed ")]
-    run(workspace, "sh", "-c", line.replace("notes", NAME))
-    assert "database.yaml" in stack.read_text()
-    run(workspace, sys.executable, "scripts/check.py", "--functions", NAME, "templates")
+    # With a database, by the lines of the documentation.
+    lines = [own for own in (PROJECT / "docs" / "deployment.md").read_text().splitlines() if own.startswith("sed ")]
+    for line, database in zip(lines, ["infra/parts/stateful.yaml", "database.yaml"], strict=True):
+        run(workspace, "sh", "-c", line.replace("notes", NAME))
+        assert database in stack.read_text() and "event-logger" not in stack.read_text()
+        run(workspace, sys.executable, "scripts/check.py", "--functions", NAME, "templates")
 
     refused = new(workspace, NAME)
     assert refused.returncode != 0

@@ -114,3 +114,94 @@ def test_a_template_without_these_lines_stays_as_it_is():
 def test_a_line_that_names_nothing_is_an_error(line):
     with pytest.raises(SystemExit, match="is no part of infra/function.yaml"):
         completed(f"Parameters:\n  {line}\n", FUNCTION)
+
+
+# Parts, in which an own line and a comment of each name stay together.
+ISSUER_PART = """\
+# A part.
+
+Parameters:
+  # The issuer.
+  Issuer: { Type: String }
+
+Rules:
+  IssuerIsSet: {}
+
+Resources:
+  Pool: { Type: Own }
+
+  Function:
+    Properties:
+      Parameters:
+        # Constant.
+        Issuer: !If
+          - a
+          - b
+"""
+STATE_PART = """\
+Parameters:
+  # + the parameters of infra/parts/issuer.yaml
+  # The cluster.
+  Cluster: { Type: String }
+  # + the parameters of infra/function.yaml
+
+Rules:
+  # + the rules of infra/parts/issuer.yaml
+
+Resources:
+  # + the resources of infra/parts/issuer.yaml
+  Database: { Type: Own }
+  Function:
+    Properties:
+      Parameters:
+        # + the parameters of infra/parts/issuer.yaml
+        Variables: |
+          CLUSTER=${Cluster}
+        # + the parameters of infra/function.yaml
+"""
+WITH_STATE = """\
+Parameters:
+{declared}  # + the parameters of infra/parts/state.yaml
+
+Rules:
+  # + the rules of infra/parts/state.yaml
+
+Resources:
+  # + the resources of infra/parts/state.yaml
+
+  Function:
+    Properties:
+      Parameters:
+{set}        # + the parameters of infra/parts/state.yaml
+"""
+
+
+@pytest.fixture
+def parts(tmp_path):
+    (tmp_path / "issuer.yaml").write_text(ISSUER_PART)
+    (tmp_path / "state.yaml").write_text(STATE_PART)
+    return tmp_path
+
+
+def test_a_part_stands_in_its_place_with_the_parts_that_it_has_itself(parts):
+    assert completed(WITH_STATE.format(declared="", set=""), FUNCTION, parts) == (
+        "Parameters:\n  # The issuer.\n  Issuer: { Type: String }\n  # The cluster.\n  Cluster: { Type: String }\n" + CODE_KEY
+        + "\nRules:\n  IssuerIsSet: {}\n"
+        "\nResources:\n  Pool: { Type: Own }\n  Database: { Type: Own }\n\n"
+        "  Function:\n    Properties:\n      Parameters:\n        # Constant.\n        Issuer: !If\n          - a\n          - b\n"
+        "        Variables: |\n          CLUSTER=${Cluster}\n        CodeKey: !Ref CodeKey\n"
+    )
+
+
+def test_own_lines_of_a_stack_win_over_those_of_a_part(parts):
+    own = {"declared": "  Cluster: { Type: String, Default: own }\n", "set": "        Variables: own\n        Issuer: own\n"}
+
+    text = completed(WITH_STATE.format(**own), FUNCTION, parts)
+
+    assert text.count("Cluster:") == 1 and own["declared"] in text and "# The cluster." not in text
+    assert "CLUSTER=" not in text and "!If" not in text and "# Constant." not in text and own["set"] in text
+
+
+def test_a_part_that_does_not_exist_is_an_error(parts):
+    with pytest.raises(SystemExit, match=r"there is no .*other\.yaml"):
+        completed("Rules:\n  # + the rules of infra/parts/other.yaml\n", FUNCTION, parts)

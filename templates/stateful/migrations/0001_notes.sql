@@ -4,4 +4,4 @@ CREATE TABLE notes (
     saved_at timestamptz NOT NULL DEFAULT now()
 );
 
-CREATE INDEX notes_latest ON notes (saved_at DESC, title);
+CREATE INDEX notes_latest ON notes (saved_at, title);

@@ -8,7 +8,7 @@ use sqlx::FromRow;
 
 use crate::{READ, State};
 
-const LATEST: &str = r#"SELECT title, "text" FROM notes ORDER BY saved_at DESC, title LIMIT $1"#;
+const LATEST: &str = r#"SELECT title, "text" FROM notes ORDER BY saved_at DESC, title DESC LIMIT $1"#;
 
 pub(crate) fn tool() -> Tool<State> {
     Tool::new("latest_notes", latest_notes)

@@ -1,19 +1,23 @@
-//! An MCP server that keeps notes in Postgres. [`service`] registers its tools.
+//! An MCP server that keeps notes in Aurora DSQL or Postgres. [`service`] registers its tools.
 
 mod latest_notes;
 mod save_note;
 
 use mcp_lambda::{
     HttpConfig, InitError, McpService, Server,
-    postgres::{Database, DatabaseConfig},
+    postgres::{Database, DatabaseConfig, Schema},
 };
-use sqlx::migrate::Migrator;
 
 /// Settings of the HTTP endpoint and of the database.
 pub type Config = (HttpConfig, DatabaseConfig);
 
-/// Migrations of the schema: the files in `migrations`.
-static MIGRATOR: Migrator = sqlx::migrate!();
+/// The schema. `MCP_ROLE=migrate` applies it, and on Postgres the init phase. Both sets of migrations have the same result.
+pub static SCHEMA: Schema = Schema {
+    postgres: sqlx::migrate!(),
+    dsql: sqlx::migrate!("./migrations-dsql"),
+    // What the role that serves requests may do.
+    grants: &[("notes", "SELECT, INSERT, UPDATE")],
+};
 
 /// Scope that `save_note` requires.
 const WRITE: &str = "notes:write";
@@ -33,7 +37,7 @@ pub struct State {
 ///
 /// Returns an error if no way to authenticate callers is configured.
 pub async fn service((http, database): Config) -> Result<McpService, InitError> {
-    let database = Database::open(database, &MIGRATOR).await;
+    let database = Database::open(database, &SCHEMA.postgres).await;
     let server = Server::new("{{ project_name }}", env!("CARGO_PKG_VERSION"), State { database: database.clone() })
         // Purpose of the server and when to use it. Clients show this text to the model.
         .instructions("Keeps notes. `save_note` stores a note under its title; `latest_notes` lists the latest.")

@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    mcp_lambda::main({{ project_name | replace: "-", "_" }}::service)
+    mcp_lambda::main_with_schema({{ project_name | replace: "-", "_" }}::service, &{{ project_name | replace: "-", "_" }}::SCHEMA)
 }

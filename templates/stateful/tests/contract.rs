@@ -1,20 +1,41 @@
-//! Contract of the function with its clients, against a real Postgres.
+//! Contract of the function with its clients, against a real Postgres, and against Aurora DSQL by its emulator.
 
 #![allow(clippy::unwrap_used, reason = "a failure here is a failed test")]
 
-use mcp_lambda::{Env, FromEnv, McpService};
-use mcp_testing::{TestDatabase, TestIssuer, assert_contract, bounds, exchange, tools_call};
+use mcp_lambda::{
+    Env, FromEnv, McpService,
+    postgres::{MigrationConfig, migrate},
+};
+use mcp_testing::{
+    BackendKind, TestBackend, TestIssuer, assert_contract, bounds, exchange, on_both_databases, tools_call,
+};
 use serde_json::{Value, json};
+use sqlx::{Executor, Row};
 
-use {{ project_name | replace: "-", "_" }}::{Config, service};
+use {{ project_name | replace: "-", "_" }}::{Config, SCHEMA, service};
+
+on_both_databases!(
+    crate::create:
+    contract_equals_the_golden_file,
+    a_saved_note_is_listed_and_replaces_the_one_with_its_title,
+    text_that_postgres_cannot_store_is_rejected,
+    each_tool_requires_its_scope,
+    schema_bounds_are_enforced,
+);
+
+/// A database with the function's schema.
+async fn create(kind: BackendKind) -> TestBackend {
+    let database = TestBackend::create(kind).await;
+    let variables = database.variables();
+    let get = |name: &str| variables.iter().find(|(own, _)| own == name).map(|(_, value)| value.as_str());
+    migrate(MigrationConfig::from_env(get).unwrap(), &SCHEMA).await.unwrap();
+    database
+}
 
 /// For tests that do not depend on the caller: access rules are off.
-async fn server(database: &TestDatabase) -> McpService {
-    build(&[
-        ("DATABASE_URL".to_owned(), database.url().to_owned()),
-        ("MCP_AUTH".to_owned(), "dangerously-off".to_owned()),
-    ])
-    .await
+async fn server(database: &TestBackend) -> McpService {
+    let off = ("MCP_AUTH".to_owned(), "dangerously-off".to_owned());
+    build(&[database.variables(), vec![off]].concat()).await
 }
 
 async fn build(variables: &[(String, String)]) -> McpService {
@@ -32,17 +53,13 @@ async fn latest(service: &McpService, arguments: Value) -> Value {
 }
 
 /// After an intended change, run `make contract FUNCTION={{ project_name }}`.
-#[tokio::test]
-async fn contract_equals_the_golden_file() {
-    let database = TestDatabase::create().await;
+async fn contract_equals_the_golden_file(database: TestBackend) {
     let service = server(&database).await;
 
     assert_contract(&service, concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data"), None).await;
 }
 
-#[tokio::test]
-async fn a_saved_note_is_listed_and_replaces_the_one_with_its_title() {
-    let database = TestDatabase::create().await;
+async fn a_saved_note_is_listed_and_replaces_the_one_with_its_title(database: TestBackend) {
     let service = server(&database).await;
 
     for (title, text) in [("milk", "one bottle"), ("bread", "a loaf"), ("milk", "two bottles")] {
@@ -55,9 +72,7 @@ async fn a_saved_note_is_listed_and_replaces_the_one_with_its_title() {
     assert_eq!(latest(&service, json!({ "limit": 1 })).await, json!([milk]));
 }
 
-#[tokio::test]
-async fn text_that_postgres_cannot_store_is_rejected() {
-    let database = TestDatabase::create().await;
+async fn text_that_postgres_cannot_store_is_rejected(database: TestBackend) {
     let service = server(&database).await;
     let request = tools_call("save_note", json!({ "title": "a\0b", "text": "x" }));
 
@@ -66,13 +81,9 @@ async fn text_that_postgres_cannot_store_is_rejected() {
     assert!(text.contains("U+0000"), "{text}");
 }
 
-#[tokio::test]
-async fn each_tool_requires_its_scope() {
-    let database = TestDatabase::create().await;
+async fn each_tool_requires_its_scope(database: TestBackend) {
     let issuer = TestIssuer::start().await;
-    let mut variables = issuer.variables();
-    variables.push(("DATABASE_URL".to_owned(), database.url().to_owned()));
-    let service = build(&variables).await;
+    let service = build(&[issuer.variables(), database.variables()].concat()).await;
 
     for (tool, arguments, scope, other) in [
         ("save_note", json!({ "title": "milk", "text": "x" }), "notes:write", "notes:read"),
@@ -86,12 +97,26 @@ async fn each_tool_requires_its_scope() {
     }
 }
 
-#[tokio::test]
-async fn schema_bounds_are_enforced() {
-    let database = TestDatabase::create().await;
+async fn schema_bounds_are_enforced(database: TestBackend) {
     let service = server(&database).await;
     let note = json!({ "title": "milk", "text": "x" });
 
     assert_eq!(bounds::assert_enforced(&service, "save_note", &note).await, 4);
     assert_eq!(bounds::assert_enforced(&service, "latest_notes", &json!({})).await, 2);
+}
+
+#[tokio::test]
+async fn both_sets_of_migrations_have_the_same_schema() {
+    let mut schemas = Vec::new();
+    for kind in [BackendKind::Postgres, BackendKind::Dsql] {
+        let database = create(kind).await;
+        let sql = "SELECT concat_ws(' ', table_name, column_name, data_type, is_nullable, column_default)
+                FROM information_schema.columns WHERE table_schema = 'public' AND table_name NOT LIKE '\\_sqlx%'
+            UNION ALL SELECT indexdef FROM pg_indexes WHERE schemaname = 'public' AND tablename NOT LIKE '\\_sqlx%' ORDER BY 1";
+        let rows = database.connect().await.fetch_all(sql).await.unwrap();
+        schemas.push(rows.iter().map(|row| row.get::<String, _>(0)).collect::<Vec<_>>());
+    }
+
+    assert_eq!(schemas[0], schemas[1]);
+    assert!(schemas[0].len() >= 5, "{schemas:?}");
 }
