@@ -4,15 +4,23 @@ use mcp_server::InitError;
 
 /// Returns the endpoint URL of Lambda in a region, as [`of_service`] does.
 pub(crate) fn lambda<'a>(region: &str, get: impl Fn(&str) -> Option<&'a str>) -> Result<String, InitError> {
-    let partition = match region.split('-').collect::<Vec<_>>()[..] {
+    of_service(("Lambda", "lambda", "AWS_ENDPOINT_URL_LAMBDA"), partition(region), region, get)
+}
+
+/// Returns the endpoint URL of Parameter Store in a region, as [`of_service`] does.
+pub(crate) fn parameter_store<'a>(region: &str, get: impl Fn(&str) -> Option<&'a str>) -> Result<String, InitError> {
+    of_service(("Parameter Store", "ssm", "AWS_ENDPOINT_URL_SSM"), partition(region), region, get)
+}
+
+fn partition(region: &str) -> &'static str {
+    match region.split('-').collect::<Vec<_>>()[..] {
         ["cn", ..] => "aws-cn",
         ["us", "gov", ..] => "aws-us-gov",
         ["us", "iso", ..] => "aws-iso",
         ["us", "isob", ..] => "aws-iso-b",
         ["eusc", ..] => "aws-eusc",
         _ => "aws",
-    };
-    of_service(("Lambda", "lambda", "AWS_ENDPOINT_URL_LAMBDA"), partition, region, get)
+    }
 }
 
 /// Returns the endpoint URL of Secrets Manager, as [`of_service`] does.

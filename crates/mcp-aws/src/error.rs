@@ -15,6 +15,9 @@ pub enum AwsError {
     /// The secret does not exist, may not be read, or is not text. A retry does not help.
     #[error("the secret cannot be read: {0}")]
     Secret(&'static str),
+    /// The parameters may not be read, or are too many. A retry does not help.
+    #[error("the parameters cannot be read: {0}")]
+    Parameters(&'static str),
     /// The function cannot be invoked. A retry does not help.
     #[error("the function cannot be invoked: {0}")]
     Invocation(&'static str),

@@ -1,9 +1,9 @@
-//! AWS client of a Lambda function: credentials, Signature Version 4, and secrets in Secrets Manager.
+//! AWS client of a Lambda function: credentials, Signature Version 4, secrets in Secrets Manager, and parameters in Parameter Store.
 //!
 //! Requests are sent by [`mcp_https`] and signed by [`aws_sigv4`], the signer of the AWS SDK. The SDK itself would make the
 //! zip of a function a third larger.
 //!
-//! [`StoredSecret`] and [`CredentialSource`] read the variables that Lambda sets through a lookup function, not from the
+//! [`StoredSecret`], [`ParameterPath`] and [`CredentialSource`] read the variables that Lambda sets through a lookup function, not from the
 //! process environment. They send no request before the first use.
 //!
 //! ```no_run
@@ -29,12 +29,16 @@
 //! | `endpoint` | the endpoint URL of a service in a region |
 //! | `invoke` | [`AsyncFunction`]: a function that is invoked asynchronously |
 //! | `secret` | [`StoredSecret`]: the current and the previous version of a secret |
+//! | `parameters` | [`ParameterPath`]: the parameters below a path |
+//! | `json_service` | calls of Secrets Manager and Parameter Store, with retries |
 //! | `error` | [`AwsError`] |
 
 mod credentials;
 mod endpoint;
 mod error;
 mod invoke;
+mod json_service;
+mod parameters;
 mod secret;
 mod signature;
 #[cfg(test)]
@@ -44,5 +48,6 @@ pub use aws_credential_types::Credentials;
 pub use credentials::CredentialSource;
 pub use error::AwsError;
 pub use invoke::AsyncFunction;
+pub use parameters::{Parameter, ParameterPath};
 pub use secret::{SecretText, SecretVersions, StoredSecret};
 pub use signature::{SigningScope, presign, sign_headers};
