@@ -1,6 +1,9 @@
 //! Resources: the MCP servers that tokens are issued for, their scopes, and who gets which scope.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use mcp_server::{
     Principal,
@@ -10,9 +13,11 @@ use mcp_server::{
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::{ErrorCode, OAuthError};
+use crate::{ErrorCode, LoadFuture, OAuthError, Source};
 
 const MAX_RESOURCES: usize = 100;
+/// Maximum size of a resource in a parameter, in bytes: that of Parameter Store.
+const MAX_PARAMETER_BYTES: usize = 8 * 1024;
 /// Maximum number of scopes of a resource.
 const MAX_SCOPES: usize = 50;
 /// Maximum number of mappings of a resource.
@@ -88,6 +93,47 @@ impl Resources {
         )
     }
 
+    /// Creates a source of resources that each are in a parameter: pairs of a name and JSON. See
+    /// [`from_parameters`](Self::from_parameters).
+    ///
+    /// The parameters are at most five minutes old. If they cannot be read, the last ones are used.
+    pub fn source(read: impl Fn() -> LoadFuture<Vec<(String, String)>> + Send + Sync + 'static) -> Source<Self> {
+        Source::new(Duration::MAX, move || {
+            let parameters = read();
+            Box::pin(async move { Ok(Self::from_parameters(&parameters.await?)?) })
+        })
+    }
+
+    /// Creates the registry from parameters: pairs of a name and the JSON of one resource. Each MCP server's stack writes its own, so
+    /// that a parameter that is not valid is left out and logged, and the others are used. Parameters with the same URL are all left
+    /// out, because only one can be meant.
+    ///
+    /// # Errors
+    ///
+    /// When there are more than 100.
+    pub fn from_parameters(parameters: &[(String, String)]) -> Result<Self, ResourcesError> {
+        if parameters.len() > MAX_RESOURCES {
+            return Err(ResourcesError(format!("there are more than {MAX_RESOURCES} resources")));
+        }
+        let parse = |(name, text): &(String, String)| match Resource::parse(text) {
+            Ok(resource) => Some((name.clone(), resource)),
+            Err(ResourcesError(reason)) => {
+                tracing::error!(parameter = name, reason, "a resource in a parameter is not valid: it is left out");
+                None
+            }
+        };
+        let parsed: Vec<_> = parameters.iter().filter_map(parse).collect();
+        let has_own_url = |(name, own): &&(String, Resource)| {
+            let other = parsed.iter().find(|(other, resource)| other != name && own.shares_a_name_with(resource));
+            if let Some((other, _)) = other {
+                let reason = format!("the parameter {other} has the same URL");
+                tracing::error!(parameter = name, reason, "a resource in a parameter is not valid: it is left out");
+            }
+            other.is_none()
+        };
+        Ok(Self(parsed.iter().filter(has_own_url).map(|(_, resource)| resource.clone()).collect()))
+    }
+
     /// Creates the registry.
     ///
     /// # Errors
@@ -102,7 +148,7 @@ impl Resources {
             let invalid =
                 |reason: &str| ResourcesError(format!("resource {}: {reason}", json::shortened(&resource.url)));
             resource.fault().map_or(Ok(()), |fault| Err(invalid(&fault)))?;
-            if list[..index].iter().any(|other| other.is_named(&resource.url) || resource.is_named(&other.url)) {
+            if list[..index].iter().any(|other| other.shares_a_name_with(resource)) {
                 return Err(invalid("another resource has the same URL"));
             }
         }
@@ -136,6 +182,20 @@ impl Resources {
 }
 
 impl Resource {
+    /// Parses the JSON of one resource.
+    fn parse(text: &str) -> Result<Self, ResourcesError> {
+        if text.len() > MAX_PARAMETER_BYTES {
+            return Err(ResourcesError("it has more than 8 KiB".to_owned()));
+        }
+        let own: Self = json::read(text, Budget::of(text))
+            .map_err(|error| ResourcesError(format!("it is not the JSON of a resource: {error}")))?;
+        own.fault().map_or(Ok(own), |fault| Err(ResourcesError(fault)))
+    }
+
+    fn shares_a_name_with(&self, other: &Self) -> bool {
+        self.is_named(&other.url) || other.is_named(&self.url)
+    }
+
     /// Whether a URL names this server: its own URL, or the URL without `/mcp` at its end. Scheme and host are compared
     /// without case (MCP authorization specification, "Canonical Server URI").
     pub fn is_named(&self, url: &str) -> bool {
@@ -218,155 +278,4 @@ fn is_scope_token(text: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    fn resource() -> Value {
-        json!({
-            "url": "https://mcp.example.com/mcp", "name": "Event logger",
-            "scopes": [
-                { "name": "events:read", "text": "Read events" },
-                { "name": "events:write", "text": "Add events", "translations": { "pt": "Adicionar eventos" } },
-            ],
-            "everyone": ["events:read"],
-            "claims": [{ "claim": "groups", "value": "staff", "scopes": ["events:write"] }],
-        })
-    }
-
-    fn parse(list: &Value) -> Result<Resources, ResourcesError> {
-        Resources::parse(&list.to_string())
-    }
-
-    fn with(name: &str, value: Value) -> Value {
-        let mut own = resource();
-        own[name] = value;
-        own
-    }
-
-    #[test]
-    fn a_resource_is_found_by_its_url_with_and_without_the_endpoint() {
-        let resources = parse(&json!([resource(), with("url", json!("https://other.example"))])).unwrap();
-        for url in [
-            "https://mcp.example.com/mcp",
-            "https://mcp.example.com",
-            "https://mcp.example.com/",
-            "HTTPS://MCP.Example.COM/mcp",
-            "https://mcp.example.com:443/mcp",
-        ] {
-            assert_eq!(resources.find(Some(url)).unwrap().name, "Event logger", "{url}");
-        }
-        for url in [
-            "https://mcp.example.com/MCP",
-            "https://mcp.example.com/mcp/",
-            "https://mcp.example.com/mcp?x=1",
-            "https://mcp.example.com/mcp#",
-            "https://mcp.example.com/other",
-            "https://mcp.example.com.evil.example/mcp",
-            "http://mcp.example.com/mcp",
-            "https://mcp.example.com:8443/mcp",
-            "https://mcp.example.com@evil.example/mcp",
-            "https://evil.example/mcp",
-            "mcp.example.com",
-            "*",
-        ] {
-            assert_eq!(resources.find(Some(url)).unwrap_err().code, ErrorCode::InvalidTarget, "{url}");
-        }
-    }
-
-    #[test]
-    fn the_only_resource_is_the_default() {
-        let one = parse(&json!([resource()])).unwrap();
-        let two = parse(&json!([resource(), with("url", json!("https://other.example"))])).unwrap();
-
-        assert_eq!(one.find(None).unwrap().name, "Event logger");
-        for resources in [two, Resources::default()] {
-            assert_eq!(resources.find(None).unwrap_err().code, ErrorCode::InvalidTarget);
-        }
-    }
-
-    #[test]
-    fn unknown_scopes_are_ignored_unless_no_other_is_left() {
-        let resources = parse(&json!([resource()])).unwrap();
-        let own = resources.find(None).unwrap();
-
-        assert_eq!(own.requested_scopes(Some("openid  events:write events:write")).unwrap(), ["events:write"]);
-        assert_eq!(own.requested_scopes(None).unwrap(), ["events:read", "events:write"]);
-        for scope in ["openid", "EVENTS:READ", "events:read\tevents:write", " "] {
-            assert_eq!(own.requested_scopes(Some(scope)).unwrap_err().code, ErrorCode::InvalidScope, "{scope:?}");
-        }
-        let bare = parse(&json!([{ "url": "https://a.example", "name": "a" }])).unwrap();
-        assert!(bare.find(None).unwrap().requested_scopes(Some("openid")).unwrap().is_empty());
-    }
-
-    #[test]
-    fn a_claim_without_a_mapping_gives_no_scope() {
-        let claims = |claims: Value| {
-            let Value::Object(claims) = claims else { panic!() };
-            Principal { claims, ..Principal::new("https://id.example", "ada") }
-        };
-        let resources = parse(&json!([resource()])).unwrap();
-        let own = resources.find(None).unwrap();
-        let all = own.requested_scopes(None).unwrap();
-
-        for staff in [json!({ "groups": ["all", "staff"] }), json!({ "groups": "staff" })] {
-            assert_eq!(own.permitted_scopes(&all, &claims(staff)), all);
-        }
-        for other in [
-            json!({}),
-            json!({ "groups": ["Staff", "staff "] }),
-            json!({ "groups": [["staff"]] }),
-            json!({ "groups": { "staff": true } }),
-            json!({ "roles": ["staff"] }),
-            json!({ "scope": "events:write" }),
-        ] {
-            assert_eq!(own.permitted_scopes(&all, &claims(other)), ["events:read"]);
-        }
-    }
-
-    #[test]
-    fn an_email_gives_a_scope_only_if_it_is_verified() {
-        let mapping = json!([{ "claim": "email", "value": "ada@example.com", "scopes": ["events:write"] }]);
-        let resources = parse(&json!([with("claims", mapping)])).unwrap();
-        let own = resources.find(None).unwrap();
-        let person = |email_verified| Principal {
-            email: Some("Ada@example.com".to_owned()),
-            email_verified,
-            ..Principal::new("https://id.example", "ada")
-        };
-
-        let write = ["events:write".to_owned()];
-        assert_eq!(own.permitted_scopes(&write, &person(true)), write);
-        assert!(own.permitted_scopes(&write, &person(false)).is_empty());
-    }
-
-    #[test]
-    fn invalid_resources_are_rejected() {
-        let scope = |name: &str| json!([{ "name": name, "text": "x" }]);
-        for (resource, expected) in [
-            (with("url", json!("http://mcp.example.com")), "https URL"),
-            (with("url", json!("https://mcp.example.com/?x")), "https URL"),
-            (with("url", json!("https://mcp.example.com/#x")), "https URL"),
-            (with("name", json!(" ")), "name"),
-            (with("scopes", scope("a b")), "malformed"),
-            (with("scopes", scope("a\"b")), "malformed"),
-            (with("scopes", scope("")), "malformed"),
-            (with("scopes", json!([{ "name": "a", "text": "" }])), "malformed"),
-            (with("scopes", json!([{ "name": "a", "text": "x" }, { "name": "a", "text": "x" }])), "twice"),
-            (with("everyone", json!(["events:delete"])), "events:delete is not in its scopes"),
-            (with("claims", json!([{ "claim": "groups", "value": "", "scopes": [] }])), "no value"),
-            (with("group", json!([])), "unknown field"),
-        ] {
-            let error = parse(&json!([resource])).unwrap_err().to_string();
-
-            assert!(error.contains(expected), "{expected}: {error}");
-        }
-        for same in ["https://mcp.example.com/mcp", "https://MCP.example.com", "https://mcp.example.com/"] {
-            assert!(parse(&json!([resource(), with("url", json!(same))])).is_err(), "{same}");
-        }
-        let many: Vec<_> = (0..101).map(|number| with("url", json!(format!("https://a{number}.example")))).collect();
-        assert!(parse(&json!(many)).is_err() && parse(&json!(many[..100])).is_ok());
-        assert!(Resources::parse("{}").is_err());
-    }
-}
+mod tests;
