@@ -2,6 +2,7 @@
 
 use std::{
     net::IpAddr,
+    sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
 
@@ -90,14 +91,10 @@ impl AuthorizationServer {
     /// # Errors
     ///
     /// When no keys can be derived from the state key.
-    pub fn new<S: Store + Clone + 'static>(
-        settings: Settings,
-        store: S,
-        state_key: &StateKey,
-    ) -> Result<Self, UnusableStateKey> {
+    pub fn new(settings: Settings, store: Arc<dyn Store>, state_key: &StateKey) -> Result<Self, UnusableStateKey> {
         let sealed = || {
             let keys = StoreKeys::from_state_key(SERVER, state_key).ok_or(UnusableStateKey)?;
-            Ok(SealedStore::new(std::sync::Arc::new(store.clone()), keys))
+            Ok(SealedStore::new(Arc::clone(&store), keys))
         };
         let sealer = || Sealer::new(state_key).ok_or(UnusableStateKey);
         let Settings { resources, keys, upstream, clients, registration, documents, token_lifetime, refresh } =

@@ -76,7 +76,7 @@ impl World {
                 token_lifetime: Duration::from_secs(600),
                 refresh: RefreshLifetimes::default(),
             },
-            MemoryStore::with_clock(Arc::new(clock)),
+            Arc::new(MemoryStore::with_clock(Arc::new(clock))),
             &state_key(),
         )
         .unwrap();
