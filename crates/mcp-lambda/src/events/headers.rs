@@ -79,7 +79,7 @@ impl<'de> FromMember<'de> for Headers {
 /// Headers that are ignored: those that the platform and proxies add, which must not be trusted, and those of every HTTP client.
 /// They are most of the headers of a request, and skipping them saves time.
 const IGNORED_PREFIXES: [&str; 2] = ["x-amzn-", "x-forwarded-"];
-const IGNORED: [&str; 5] = ["accept-encoding", "accept-language", "content-length", "host", "user-agent"];
+const IGNORED: [&str; 4] = ["accept-encoding", "content-length", "host", "user-agent"];
 
 fn is_ignored(header: &str) -> bool {
     let starts_with = |prefix: &&str| header.get(..prefix.len()).is_some_and(|own| own.eq_ignore_ascii_case(prefix));

@@ -177,7 +177,8 @@ impl McpService {
     /// Wraps the whole service in a `tower` layer: the endpoint, the well-known paths, the HTML page and the routes. The layer that is
     /// added last is the outermost. Add routes first.
     ///
-    /// The layer gets requests before authentication, and responses before they are sent. An error of the layer becomes a response
+    /// The layer gets requests before authentication, and responses before they are sent. The extensions of a request contain the
+    /// [`Invocation`], the [`Transport`], and the server's [`PublicUrl`] if it is known. An error of the layer becomes a response
     /// with status 500, a missed deadline one with 504. A malformed event is rejected before it reaches the layer.
     ///
     /// ```
@@ -205,8 +206,11 @@ impl McpService {
         B::Error: Into<BoxError>,
     {
         let (handler, service) = (handler(layer.layer(self.clone())), self.clone());
-        let layered = Layered(Box::new(move |request, invocation, transport| {
+        let layered = Layered(Box::new(move |mut request: Request<Bytes>, invocation, transport| {
             let limits = service.limits(transport.as_ref());
+            if let Some(url) = service.own_url(transport.as_ref()) {
+                request.extensions_mut().insert(url.into_owned());
+            }
             Box::pin(call_layers(Arc::clone(&handler), request, invocation, transport, limits))
         }));
         Self { layered: Some(Arc::new(layered)), ..self }

@@ -485,6 +485,33 @@ async fn layers_wrap_everything_and_the_last_is_the_outermost() {
     assert_eq!(response["headers"]["x-layer"], "inner, outer");
 }
 
+#[tokio::test]
+async fn a_layer_gets_the_public_url_and_the_language_of_a_browser() {
+    let layer = tower::layer::layer_fn(|_: McpService| {
+        service_fn(async |request: Request<Body>| {
+            let url = request.extensions().get::<PublicUrl>().map_or("", PublicUrl::as_str).to_owned();
+            let language = request.headers().get("accept-language").map_or("", |value| value.to_str().unwrap());
+            Ok::<_, Infallible>(Response::new(Body::whole(format!("{url} {language}"))))
+        })
+    });
+    let configured = HttpConfig { public_url: PublicUrl::parse("https://mcp.example.com"), ..config() };
+    for (config, domain_name, expected) in [
+        (config(), "abc.lambda-url.eu-west-1.on.aws", "https://abc.lambda-url.eu-west-1.on.aws pt"),
+        (config(), "mcp.example.com", " pt"),
+        (configured, "abc.lambda-url.eu-west-1.on.aws", "https://mcp.example.com pt"),
+    ] {
+        let service = McpService::new(server(), config).unwrap().layer(layer);
+        let event = json!({
+            "version": "2.0", "rawPath": "/", "headers": { "accept-language": "pt" },
+            "requestContext": { "domainName": domain_name, "http": { "method": "GET" } },
+        });
+
+        let response = respond_buffered(&service, event.to_string().as_bytes(), Invocation::default()).await.unwrap();
+
+        assert_eq!(serde_json::to_value(response).unwrap()["body"], expected);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_failing_layer_is_a_500_or_504() {
     let rejecting_layer = MapRequestLayer::new(|mut request: Request<Body>| {
