@@ -414,7 +414,9 @@ fn denied(error: &str) -> OAuthError {
 
 fn upstream_error(error: &UpstreamError) -> OAuthError {
     match error {
-        UpstreamError::Unavailable { .. } => unavailable("the sign-in at the identity provider failed", error),
+        UpstreamError::Unavailable { .. } | UpstreamError::ClientSecret(_) => {
+            unavailable("the sign-in at the identity provider failed", error)
+        }
         UpstreamError::Rejected => OAuthError::new(ErrorCode::AccessDenied, "the sign-in has expired: start it again"),
         UpstreamError::IdToken(_) | UpstreamError::OtherSignIn(_) => {
             internal("the identity provider returned an invalid ID token", error)

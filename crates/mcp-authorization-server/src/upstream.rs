@@ -14,7 +14,7 @@ use base64::{
 use mcp_auth::{OidcConfig, Verifier, VerifyError};
 use mcp_https::{Client as HttpsClient, StatusCode, header};
 use mcp_server::{
-    InitError, Principal,
+    BoxError, InitError, Principal,
     json::{self, Budget},
     uri::SecureUrl,
 };
@@ -22,7 +22,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 use crate::{
-    Provider,
+    Provider, Source,
     parameters::{append, encode, encode_value},
 };
 
@@ -36,14 +36,13 @@ const METADATA_AGE: Duration = Duration::from_secs(60 * 60);
 const MAX_SUBJECT_BYTES: usize = 255;
 
 /// The identity provider, and this server's registration there.
-#[derive(Clone)]
 pub struct UpstreamConfig {
     /// The provider's issuer identifier, exactly as in its metadata.
     pub issuer: String,
     /// This server's client id.
     pub client_id: String,
-    /// This server's client secret.
-    pub client_secret: String,
+    /// This server's client secret: a provider may replace it.
+    pub client_secret: Source<String>,
     /// The kind of provider.
     pub provider: Provider,
 }
@@ -68,6 +67,9 @@ pub enum UpstreamError {
         #[source]
         source: Option<mcp_https::Error>,
     },
+    /// The client secret cannot be read.
+    #[error("the client secret could not be read")]
+    ClientSecret(#[source] BoxError),
     /// The provider rejected the code: it is expired or was used.
     #[error("the identity provider rejected the code")]
     Rejected,
@@ -172,6 +174,7 @@ impl Upstream {
     ) -> Result<Arc<Principal>, UpstreamError> {
         let metadata = self.metadata(now, deadline).await?;
         let UpstreamConfig { client_id, client_secret, .. } = &self.config;
+        let client_secret = client_secret.get(now).await.map_err(UpstreamError::ClientSecret)?;
         let methods = &metadata.token_endpoint_auth_methods_supported;
         let has = |name: &str| methods.iter().any(|own| own == name);
         // The default is `client_secret_basic` (OpenID Connect Discovery, section 3).
@@ -190,7 +193,7 @@ impl Upstream {
         request = request.header(header::ACCEPT, "application/json");
         if !posts {
             // Both parts are encoded first (RFC 6749, section 2.3.1).
-            let credentials = format!("{}:{}", encode_value(client_id), encode_value(client_secret));
+            let credentials = format!("{}:{}", encode_value(client_id), encode_value(&client_secret));
             request = request.header(header::AUTHORIZATION, format!("Basic {}", BASE64_STANDARD.encode(credentials)));
         }
         let response = request.send().await.map_err(|error| unreachable("its token endpoint", error))?;

@@ -60,7 +60,7 @@ impl World {
                 upstream: Upstream::new(UpstreamConfig {
                     issuer: upstream.issuer().to_owned(),
                     client_id: UPSTREAM_CLIENT.to_owned(),
-                    client_secret: "s3cret".to_owned(),
+                    client_secret: Source::new(Duration::MAX, || Box::pin(async { Ok("s3cret".to_owned()) })),
                     provider: Provider::Other,
                 })
                 .unwrap(),
