@@ -18,7 +18,10 @@ REASON = re.compile(r"// Unbounded JSON: (.+)\.$")
 
 # What only transports and deployments know.
 SERVER = "crates/mcp-server/src"
-FOREIGN = re.compile(r"\b(?:AWS|COGNITO|DB|GOOGLE|MCP|OIDC|OTEL)_[A-Z_]+|Lambda|X-?Ray|xray|SnapStart|ChatGPT|securitySchemes|\bHTTP\b|StatusCode")
+FOREIGN = re.compile(
+    r"\b(?:AWS|COGNITO|DB|GOOGLE|MCP|OIDC|OTEL)_[A-Z_]+|Lambda|X-?Ray|xray|SnapStart|ChatGPT|securitySchemes|\bHTTP\b|StatusCode"
+    r"|DSQL|Postgres\b|\b(?:40[1-9]|4[12]\d|50[1-4])\b"
+)
 MAX_LINES = 450
 
 # The crates whose items mcp-lambda shows as its own.

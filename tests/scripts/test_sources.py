@@ -32,12 +32,13 @@ def test_mcp_server_names_no_transport_no_platform_and_no_variable(tmp_path):
     source.write_text(
         "//! `mcp-lambda` carries it.\n/// Lambda's request id.\nlet a = \"MCP_STATE_KEY must be set\";\n"
         "fn xray_trace_id() {}\n// Answered with HTTP 403.\nlet b = MAX_STATE_BYTES;\n"
+        "// Rejected with 403, as Aurora DSQL does.\n// `mcp-postgres` stores at most 500.\n"
     )
 
     found = [line.partition("context.rs:")[2] for line in sources.foreign_words(tmp_path)]
 
     assert [line.partition(", ")[0] for line in found] == [
-        "2 says `Lambda`", "3 says `MCP_STATE_KEY`", "4 says `xray`", "5 says `HTTP`",
+        "2 says `Lambda`", "3 says `MCP_STATE_KEY`", "4 says `xray`", "5 says `HTTP`", "7 says `403`",
     ]
 
 

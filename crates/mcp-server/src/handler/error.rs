@@ -101,7 +101,7 @@ impl HandlerError {
     /// [`has_scope`](crate::RequestContext::has_scope), for scopes that depend on arguments.
     ///
     /// The client gets a challenge for all scopes that the request needs, and can request a token with them. Before the handler has
-    /// sent a notification, the response has status 403 with `WWW-Authenticate` (401 for an anonymous caller of a public item).
+    /// sent a notification, the whole request is rejected, with the challenge in `WWW-Authenticate`.
     /// Afterwards, a tool result has `isError` and the challenge in `_meta` (`mcp/www_authenticate`), and any other request ends with
     /// an error that has it in `data`. If callers are not authenticated, or the caller has the scope already, the error is an
     /// internal fault, because no token would help.

@@ -97,7 +97,7 @@ macro_rules! requirement_setters {
         }
 
         /// Requires a claim of callers: this value, or a list that contains it. No client can request a claim, so that a
-        /// caller without it is rejected with 403 and no challenge.
+        /// caller without it is rejected without a challenge.
         ///
         /// A rule about `email` matches only an address that the issuer has verified (`email_verified`), ignoring case.
         ///

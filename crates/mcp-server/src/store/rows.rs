@@ -12,7 +12,7 @@ use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 
 use crate::BoxError;
 
-/// Maximum size of a stored value: 1 MiB, the limit of Aurora DSQL for a column.
+/// Maximum size of a stored value: 1 MiB, which every database here stores in a column.
 pub const MAX_VALUE_BYTES: usize = 1024 * 1024;
 /// Maximum lifetime of a row, and of a window: 90 days.
 pub const MAX_LIFETIME: Duration = Duration::from_secs(90 * 24 * 60 * 60);
