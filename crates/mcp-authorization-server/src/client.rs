@@ -31,7 +31,22 @@ pub enum ClientKind {
     Configured,
 }
 
+/// Properties of a client that count after its authorization request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClientSummary {
+    /// How the client is known.
+    pub kind: ClientKind,
+    /// The name that the client gives itself.
+    pub name: Option<String>,
+    /// Whether the client gets refresh tokens.
+    pub refreshes: bool,
+}
+
 impl Client {
+    pub(crate) fn summary(&self) -> ClientSummary {
+        ClientSummary { kind: self.kind, name: self.name.clone(), refreshes: self.refreshes }
+    }
+
     /// Finds the registered redirect URI that allows `requested`.
     pub fn allows(&self, requested: &RedirectUri) -> bool {
         self.redirect_uris.iter().any(|own| own.allows(requested))

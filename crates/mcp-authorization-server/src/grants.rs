@@ -10,32 +10,41 @@
 //! - **Refresh token**: valid until it is used. Its successor has the next generation. For a grace period after that, the used token
 //!   returns the newest generation again, for clients that refresh in parallel. A use after the grace period means that
 //!   the token was stolen: the grant is deleted (RFC 9700, section 4.14.2).
+//! - **Check of the person**: the request that stores the time of the check asks the identity provider, and stores its next token.
+//!
+//! | Module | Content |
+//! | --- | --- |
+//! | `row` | the row of a grant |
+//! | `check` | [`DueCheck`]: what the identity provider is asked on refresh |
+//! | `list` | the grants of a person |
+//! | `revocation` | revocation of all grants; deletion of a person's rows |
+
+mod check;
+mod list;
+mod revocation;
+mod row;
 
 use std::time::{Duration, SystemTime};
 
-use aws_lc_rs::{constant_time::verify_slices_are_equal, digest};
-use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use mcp_server::{
-    Principal,
+    Principal, error_chain,
     json::{self, Budget},
     store::{Content, Kind, SealedStore, StoreError, StoreId, StoredValue, Version},
 };
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AuthorizationRequest, ErrorCode, OAuthError, RedirectUri, Resource, Sealer, clock::unix_seconds, random,
+    AuthorizationRequest, ClientSummary, ErrorCode, OAuthError, Resource, Sealer, clock::unix_seconds, random,
     seal::Purpose,
 };
 
-const GRANT: Kind = Kind::new("grant");
-const REVOCATION: Kind = Kind::new("grant-revocation");
-/// Id of the only row of the kind [`REVOCATION`].
-const ALL: StoreId<'static> = StoreId { kind: REVOCATION, caller: None, id: b"all" };
+pub(crate) use check::DueCheck;
+pub(crate) use list::{ListedGrant, Selection};
+use row::{Grant, Phase, Rotation, UpstreamToken};
 
+const GRANT: Kind = Kind::new("grant");
 /// Lifetime of a code. OAuth 2.1 (section 4.1.2) recommends at most ten minutes.
 const CODE_LIFETIME: Duration = Duration::from_secs(60);
-/// Maximum number of rotations within a grace period. Beyond it, a refresh does not rotate.
-const MAX_SUPERSEDED: usize = 32;
 /// Maximum number of attempts of a state change. A lost race ends after one more read, because the row has changed.
 const ATTEMPTS: usize = 8;
 const NO_TIME: Duration = Duration::from_secs(1);
@@ -67,6 +76,21 @@ pub struct Grants {
     lifetimes: RefreshLifetimes,
 }
 
+/// What a person grants to a client.
+#[derive(Debug, Clone)]
+pub struct NewGrant<'a> {
+    /// The person: a subject of this server.
+    pub subject: &'a str,
+    /// The request.
+    pub request: &'a AuthorizationRequest,
+    /// Granted scopes.
+    pub scopes: Vec<String>,
+    /// The client.
+    pub client: ClientSummary,
+    /// The refresh token of the identity provider. `None` if it issues none.
+    pub upstream_token: Option<String>,
+}
+
 /// Parameters of a token request with a code.
 #[derive(Debug, Clone, Copy)]
 pub struct CodeRequest<'a> {
@@ -91,6 +115,8 @@ pub struct Granted {
     pub scopes: Vec<String>,
     /// The next refresh token; `None` if the client gets none.
     pub refresh_token: Option<String>,
+    /// The check of the person that must be made first. `None` if the last one was less than an hour ago.
+    pub(crate) check: Option<DueCheck>,
 }
 
 /// Why there is no token.
@@ -118,40 +144,6 @@ struct TokenContent {
     generation: u64,
 }
 
-/// The row of a grant.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Grant {
-    request: AuthorizationRequest,
-    /// Granted scopes.
-    scopes: Vec<String>,
-    /// Whether the client gets refresh tokens.
-    refreshes: bool,
-    /// In seconds since 1970.
-    created: u64,
-    phase: Phase,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Phase {
-    /// The code was not used yet.
-    Code,
-    /// The code was used.
-    Family {
-        /// The newest generation.
-        generation: u64,
-        /// Older generations within the grace period.
-        superseded: Vec<Superseded>,
-    },
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Superseded {
-    generation: u64,
-    /// In seconds since 1970.
-    at: u64,
-}
-
 impl Grants {
     /// Creates the grants of a store.
     pub fn new(store: SealedStore, sealer: Sealer, lifetimes: RefreshLifetimes) -> Self {
@@ -163,24 +155,24 @@ impl Grants {
     /// # Errors
     ///
     /// When the store fails, or there are no random numbers.
-    pub async fn issue_code(
-        &self,
-        issuer: &str,
-        subject: &str,
-        request: &AuthorizationRequest,
-        scopes: Vec<String>,
-        refreshes: bool,
-        now: SystemTime,
-    ) -> Result<String, GrantError> {
+    pub async fn issue_code(&self, issuer: &str, new: NewGrant<'_>, now: SystemTime) -> Result<String, GrantError> {
         let id = random::text::<16>().map_err(|_| GrantError::Seal)?;
-        let grant =
-            Grant { request: request.clone(), scopes, refreshes, created: unix_seconds(now), phase: Phase::Code };
-        let owner = Principal::new(issuer, subject);
-        let value = encode(&grant)?;
+        let created = unix_seconds(now);
+        let grant = Grant {
+            request: new.request.clone(),
+            scopes: new.scopes,
+            client: new.client,
+            created,
+            listed: created,
+            upstream: new.upstream_token.map(|refresh_token| UpstreamToken { refresh_token, checked: created }),
+            phase: Phase::Code,
+        };
+        let owner = Principal::new(issuer, new.subject);
+        let value = grant.encode()?;
         let content = Content { value: &value, expires_in: CODE_LIFETIME, due_in: None };
         match self.store.put_if_absent(&row(&owner, &id), content).await? {
             Some(_) => {
-                self.seal(issuer, Purpose::Code, TokenContent { sub: subject.to_owned(), grant: id, generation: 0 })
+                self.seal(issuer, Purpose::Code, TokenContent { sub: new.subject.to_owned(), grant: id, generation: 0 })
             }
             // Random ids of 128 bits do not collide.
             None => Err(GrantError::Seal),
@@ -217,15 +209,22 @@ impl Grants {
             return Err(INVALID_CODE.into());
         }
         grant.phase = Phase::Family { generation: 1, superseded: Vec::new() };
-        let value = encode(&grant)?;
+        let value = grant.encode()?;
         // Without refresh tokens, the row is kept for as long as its code could be used again.
-        let expires_in = if grant.refreshes { self.remaining(&grant, now) } else { CODE_LIFETIME };
+        let expires_in = if grant.client.refreshes { self.remaining(&grant, now) } else { CODE_LIFETIME };
         let content_of_row = Content { value: &value, expires_in, due_in: None };
         if self.store.compare_and_set(&id, version, content_of_row).await?.is_none() {
             // Another request has used the code meanwhile.
             tracing::warn!(client.id = grant.request.client_id, "a code was used twice at once: its grant is revoked");
             self.store.delete(&id).await?;
             return Err(INVALID_CODE.into());
+        }
+        if grant.client.refreshes
+            && let Err(error) = self.enlist(&owner, &content.grant, now).await
+        {
+            // A grant that the person cannot see must not exist.
+            self.store.delete(&id).await?;
+            return Err(error);
         }
         let scopes = grant.scopes.clone();
         self.granted(issuer, content, grant, 1, scopes)
@@ -261,21 +260,26 @@ impl Grants {
                 self.store.delete(&id).await?;
                 return Err(INVALID_TOKEN.into());
             }
-            match grant.rotate(content.generation, self.lifetimes.grace, now) {
-                Rotation::Repeat(generation) => return self.granted(issuer, content, grant, generation, scopes),
-                Rotation::Next(generation) => {
-                    let value = encode(&grant)?;
-                    let content_of_row =
-                        Content { value: &value, expires_in: self.remaining(&grant, now), due_in: None };
-                    if self.store.compare_and_set(&id, version, content_of_row).await?.is_some() {
-                        return self.granted(issuer, content, grant, generation, scopes);
-                    }
-                }
+            let rotation = grant.rotate(content.generation, self.lifetimes.grace, now);
+            let (generation, is_rotated) = match rotation {
+                Rotation::Next(generation) => (generation, true),
+                Rotation::Repeat(generation) => (generation, false),
                 Rotation::Reused => {
                     tracing::warn!(client.id = client_id, "a refresh token was used again: its grant is revoked");
                     self.store.delete(&id).await?;
                     return Err(INVALID_TOKEN.into());
                 }
+            };
+            let check = grant.begin_check(now).map(|token| DueCheck::new(&content.sub, &content.grant, token));
+            if !is_rotated && check.is_none() {
+                return self.granted(issuer, content, grant, generation, scopes);
+            }
+            let is_listing = grant.begin_listing(now);
+            if self.replace(&id, version, &grant, now).await? {
+                if is_listing && let Err(error) = self.enlist(&owner, &content.grant, now).await {
+                    tracing::warn!(error = error_chain(&error), "the list of a person's grants could not be extended");
+                }
+                return Ok(Granted { check, ..self.granted(issuer, content, grant, generation, scopes)? });
             }
         }
         Err(StoreError::Unavailable("the grant changes too often".into()).into())
@@ -299,26 +303,17 @@ impl Grants {
         }
     }
 
-    /// Revokes all grants that exist at the time `now`. Access tokens stay valid until they expire.
-    ///
-    /// # Errors
-    ///
-    /// When the store fails.
-    pub async fn revoke_all(&self, now: SystemTime) -> Result<(), GrantError> {
-        let value = unix_seconds(now).to_be_bytes();
-        // No row of a grant lives longer than this without being written, and a revoked grant is not written.
-        let content = Content { value: &value, expires_in: mcp_server::store::MAX_LIFETIME, due_in: None };
-        for _ in 0..ATTEMPTS {
-            if self.store.put_if_absent(&ALL, content).await?.is_some() {
-                return Ok(());
-            }
-            if let Some(StoredValue { version, .. }) = self.store.get(&ALL).await?
-                && self.store.compare_and_set(&ALL, version, content).await?.is_some()
-            {
-                return Ok(());
-            }
-        }
-        Err(StoreError::Unavailable("the time of revocation changes too often".into()).into())
+    /// Replaces the row of a family that has this version. Returns `false` if it has another version or is absent.
+    async fn replace(
+        &self,
+        id: &StoreId<'_>,
+        version: Version,
+        grant: &Grant,
+        now: SystemTime,
+    ) -> Result<bool, GrantError> {
+        let value = grant.encode()?;
+        let content = Content { value: &value, expires_in: self.remaining(grant, now), due_in: None };
+        Ok(self.store.compare_and_set(id, version, content).await?.is_some())
     }
 
     async fn read(&self, id: &StoreId<'_>) -> Result<Option<(Grant, Version)>, GrantError> {
@@ -327,13 +322,6 @@ impl Grants {
         // Only this server writes rows: this one is of an incompatible version.
         let grant = grant.map_err(|_| StoreError::Other("the row of a grant is malformed".into()))?;
         Ok(Some((grant, version)))
-    }
-
-    /// Whether the grant was created before all grants were revoked.
-    async fn is_revoked(&self, grant: &Grant) -> Result<bool, GrantError> {
-        let revoked = self.store.get(&ALL).await?;
-        let revoked = revoked.and_then(|row| Some(u64::from_be_bytes(row.value.try_into().ok()?)));
-        Ok(revoked.is_some_and(|revoked| grant.created <= revoked))
     }
 
     /// Lifetime of a family's row from now.
@@ -351,11 +339,11 @@ impl Grants {
         scopes: Vec<String>,
     ) -> Result<Granted, GrantError> {
         let subject = content.sub.clone();
-        let refresh_token = match grant.refreshes {
+        let refresh_token = match grant.client.refreshes {
             true => Some(self.seal(issuer, Purpose::RefreshToken, TokenContent { generation, ..content })?),
             false => None,
         };
-        Ok(Granted { subject, resource: grant.request.resource, scopes, refresh_token })
+        Ok(Granted { subject, resource: grant.request.resource, scopes, refresh_token, check: None })
     }
 
     fn seal(&self, issuer: &str, purpose: Purpose, content: TokenContent) -> Result<String, GrantError> {
@@ -370,78 +358,8 @@ const INVALID_TOKEN: OAuthError = OAuthError::new(
     "the refresh token is invalid, expired, used, revoked, or of another client",
 );
 
-/// What happens to a refresh token.
-enum Rotation {
-    /// The token was current: its successor has this generation, which must be stored.
-    Next(u64),
-    /// The token is within its grace period, or may not be rotated again yet: the newest token has this generation.
-    Repeat(u64),
-    /// The token was used before, or never existed.
-    Reused,
-}
-
-impl Grant {
-    fn check_code_request(&self, request: &CodeRequest<'_>) -> Result<(), OAuthError> {
-        let verifier = request.code_verifier.filter(|verifier| is_verifier(verifier)).ok_or(INVALID_CODE)?;
-        let challenge = digest::digest(&digest::SHA256, verifier.as_bytes());
-        let challenge = BASE64_URL_SAFE_NO_PAD.encode(challenge);
-        verify_slices_are_equal(challenge.as_bytes(), self.request.code_challenge.as_bytes())
-            .map_err(|_| INVALID_CODE)?;
-        if request.redirect_uri.is_some_and(|uri| uri != RedirectUri::as_str(&self.request.redirect_uri)) {
-            return Err(INVALID_CODE);
-        }
-        self.check_resource(request.resource)
-    }
-
-    fn check_resource(&self, resource: Option<&Resource>) -> Result<(), OAuthError> {
-        match resource {
-            Some(resource) if resource.url != self.request.resource => {
-                Err(OAuthError::new(ErrorCode::InvalidTarget, "the grant is for another resource"))
-            }
-            Some(_) | None => Ok(()),
-        }
-    }
-
-    /// Returns the scopes of a refreshed token: those of the grant, or fewer (OAuth 2.1, section 4.3.1).
-    fn narrowed_scopes(&self, scope: Option<&str>) -> Result<Vec<String>, OAuthError> {
-        let Some(scope) = scope else { return Ok(self.scopes.clone()) };
-        let requested: Vec<_> = scope.split(' ').filter(|name| !name.is_empty()).collect();
-        if requested.iter().all(|name| self.scopes.iter().any(|own| own == name)) {
-            return Ok(self.scopes.iter().filter(|own| requested.contains(&own.as_str())).cloned().collect());
-        }
-        Err(OAuthError::new(ErrorCode::InvalidScope, "a requested scope was not granted"))
-    }
-
-    fn rotate(&mut self, used: u64, grace: Duration, now: SystemTime) -> Rotation {
-        let Phase::Family { generation, superseded } = &mut self.phase else { return Rotation::Reused };
-        let now = unix_seconds(now);
-        superseded.retain(|own| own.at.saturating_add(grace.as_secs()) >= now);
-        if used == *generation {
-            if superseded.len() >= MAX_SUPERSEDED {
-                return Rotation::Repeat(*generation);
-            }
-            superseded.push(Superseded { generation: used, at: now });
-            *generation += 1;
-            return Rotation::Next(*generation);
-        }
-        match superseded.iter().any(|own| own.generation == used) {
-            true => Rotation::Repeat(*generation),
-            false => Rotation::Reused,
-        }
-    }
-}
-
 fn row<'a>(owner: &'a Principal, grant: &'a str) -> StoreId<'a> {
     StoreId { kind: GRANT, caller: Some(owner), id: grant.as_bytes() }
-}
-
-fn encode(grant: &Grant) -> Result<Vec<u8>, GrantError> {
-    serde_json::to_vec(grant).map_err(|_| GrantError::Seal)
-}
-
-/// Whether a text is a code verifier (RFC 7636, section 4.1).
-fn is_verifier(text: &str) -> bool {
-    (43..=128).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte))
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@
 //! | `client`, `clients` | [`Client`]; [`Clients`]: lookup, registration (RFC 7591), authentication |
 //! | `client_metadata`, `client_document` | client metadata; metadata documents, fetched by `mcp-https` |
 //! | `grants` | [`Grants`]: codes, refresh tokens and their families, in the store |
+//! | `grants_page` | the page of a person's grants |
 //! | `upstream`, `providers` | [`Upstream`]: sign-in at the identity provider; [`Provider`]: differences of providers |
 //! | `signing`, `access_token` | [`KeyRing`]: signing keys and their planned rotation; access tokens (RFC 9068) |
 //! | `metadata` | metadata of the server (RFC 8414), and the paths of its endpoints |
@@ -32,6 +33,7 @@ mod clock;
 mod cookies;
 mod error;
 mod grants;
+mod grants_page;
 mod metadata;
 mod page_error;
 mod pages;
@@ -52,11 +54,11 @@ mod texts;
 mod upstream;
 
 pub use authorization_request::{AuthorizationRequest, Rejection};
-pub use client::{Client, ClientKind};
+pub use client::{Client, ClientKind, ClientSummary};
 pub use client_document::{DocumentSource, FetchDocumentError, FetchFuture, FetchedDocument};
 pub use clients::{ClientError, Clients, ConfiguredClient, RegistrationPolicy};
 pub use error::{ErrorCode, OAuthError};
-pub use grants::{CodeRequest, GrantError, Granted, Grants, RefreshLifetimes};
+pub use grants::{CodeRequest, GrantError, Granted, Grants, NewGrant, RefreshLifetimes};
 pub use parameters::{Parameters, ParametersError};
 pub use providers::Provider;
 pub use redirect_uri::{InvalidRedirectUri, RedirectUri};

@@ -16,6 +16,8 @@ pub(crate) mod paths {
     pub(crate) const REVOKE: &str = "/revoke";
     /// Dynamic client registration (RFC 7591).
     pub(crate) const REGISTER: &str = "/register";
+    /// The page of a person's grants.
+    pub(crate) const GRANTS: &str = "/grants";
     /// Public signing keys.
     pub(crate) const JWKS: &str = "/jwks";
 }

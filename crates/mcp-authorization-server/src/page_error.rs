@@ -4,10 +4,10 @@ use http::StatusCode;
 use mcp_server::{BoxError, error_chain, store::StoreError};
 
 use crate::{
-    ClientError, ErrorCode, OAuthError,
+    ClientError, ErrorCode, GrantError, OAuthError,
     pages::ErrorPage,
     responses::HttpResponse,
-    server::{client_error, internal, unavailable},
+    server::{client_error, grant_error, internal, unavailable},
     texts::{Language, Texts},
 };
 
@@ -20,6 +20,8 @@ pub(crate) enum PageError {
         error: OAuthError,
         url: String,
     },
+    /// The sign-in of a person for the page of grants failed.
+    SignIn(OAuthError),
     /// The client is unknown.
     UnknownClient,
     /// The metadata document of the client cannot be fetched.
@@ -40,7 +42,7 @@ impl PageError {
         let texts: &Texts = language.texts();
         let (status, text, detail) = match &self {
             Self::Request(error) => (StatusCode::BAD_REQUEST, texts.error_request, Some(error.description)),
-            Self::Client { error, .. } => {
+            Self::Client { error, .. } | Self::SignIn(error) => {
                 let (status, text) = match error.code {
                     ErrorCode::AccessDenied => (StatusCode::FORBIDDEN, texts.error_denied),
                     ErrorCode::TemporarilyUnavailable => (StatusCode::SERVICE_UNAVAILABLE, texts.error_internal),
@@ -87,6 +89,11 @@ pub(crate) fn page_of_store(error: StoreError) -> PageError {
 
 pub(crate) fn page_of(what: &'static str, error: &BoxError) -> PageError {
     unavailable(what, error.as_ref());
+    PageError::Internal
+}
+
+pub(crate) fn page_of_grant(error: GrantError) -> PageError {
+    grant_error(error);
     PageError::Internal
 }
 

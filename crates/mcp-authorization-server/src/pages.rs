@@ -1,4 +1,4 @@
-//! HTML pages: consent and errors. They have no script and no external content.
+//! HTML pages: consent and errors, and what all pages share. They have no script and no external content.
 
 use std::fmt::{self, Display, Write};
 
@@ -41,7 +41,7 @@ impl ConsentPage<'_> {
             .scopes
             .iter()
             .filter(|own| request.scopes.contains(&own.name))
-            .map(|own| own.translations.get(language.tag()).unwrap_or(&own.text).as_str());
+            .map(|own| own.text_in(language.tag()));
         let scopes: Vec<_> = scopes.collect();
         let written = (|| {
             let [before, after] = texts.asks;
@@ -135,7 +135,7 @@ impl ErrorPage<'_> {
     }
 }
 
-fn page(status: StatusCode, language: Language, title: &str, body: &str, form_action: &str) -> HttpResponse {
+pub(crate) fn page(status: StatusCode, language: Language, title: &str, body: &str, form_action: &str) -> HttpResponse {
     let tag = language.tag();
     let html = format!(
         "<!doctype html><html lang=\"{tag}\"><head><meta charset=\"utf-8\">\
@@ -157,12 +157,12 @@ fn page(status: StatusCode, language: Language, title: &str, body: &str, form_ac
 }
 
 /// Returns the host of a URL. An internationalized domain is in its ASCII form, so that it cannot look like another one.
-fn host(url: &str) -> Option<&str> {
+pub(crate) fn host(url: &str) -> Option<&str> {
     SecureUrl::parse(url).map(|url| url.host)
 }
 
 /// Text with the special characters of HTML escaped, for content and quoted attributes.
-struct Escaped<'a>(&'a str);
+pub(crate) struct Escaped<'a>(pub(crate) &'a str);
 
 impl Display for Escaped<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

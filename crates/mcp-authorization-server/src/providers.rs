@@ -2,6 +2,9 @@
 
 use serde::Deserialize;
 
+const GROUPS: &str = "groups";
+const OFFLINE_ACCESS: &str = "offline_access";
+
 /// An identity provider.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -24,23 +27,31 @@ pub enum Provider {
 }
 
 impl Provider {
-    /// Scopes of the sign-in, which decide the claims of the ID token.
-    pub(crate) fn scope(self) -> &'static str {
-        match self {
-            // Groups are claims of the scope `groups` in Okta's organization server; others put them into every ID token, or
-            // reject a scope that they do not know.
-            Self::Okta => "openid email profile groups",
-            Self::Cognito | Self::Entra | Self::Google | Self::Auth0 | Self::Keycloak | Self::Other => {
-                "openid email profile"
-            }
+    /// Returns the scopes of the sign-in, which decide the claims of the ID token and whether there is a refresh token. `supported`
+    /// are those of the provider's metadata, because some providers reject a scope that they do not know.
+    pub(crate) fn scope(self, supported: &[String]) -> String {
+        let has = |name: &str| supported.iter().any(|own| own == name);
+        let mut scope = "openid email profile".to_owned();
+        // Groups are claims of a scope in Okta's organization server only. Its other servers have claims that the operator defines.
+        if self == Self::Okta && has(GROUPS) {
+            scope = format!("{scope} {GROUPS}");
         }
+        // Cognito and Google have no such scope: Cognito issues refresh tokens to every client, Google by a parameter.
+        if has(OFFLINE_ACCESS) {
+            scope = format!("{scope} {OFFLINE_ACCESS}");
+        }
+        scope
     }
 
-    /// Further parameters of the authorization request.
-    pub(crate) fn parameters(self) -> &'static [(&'static str, &'static str)] {
+    /// Returns further parameters of the authorization request.
+    pub(crate) fn parameters(self, supported: &[String]) -> &'static [(&'static str, &'static str)] {
         match self {
-            // With several accounts in a browser, these take the last one without asking.
-            Self::Google | Self::Entra => &[("prompt", "select_account")],
+            // Without `consent`, only the first sign-in of a person returns a refresh token. Without `select_account`, a browser with
+            // several accounts uses the last one.
+            Self::Google => &[("access_type", "offline"), ("prompt", "select_account consent")],
+            Self::Entra => &[("prompt", "select_account")],
+            // `offline_access` needs it (OpenID Connect Core, section 11). The presets need no consent for it.
+            Self::Other if supported.iter().any(|own| own == OFFLINE_ACCESS) => &[("prompt", "consent")],
             Self::Cognito | Self::Okta | Self::Auth0 | Self::Keycloak | Self::Other => &[],
         }
     }

@@ -258,6 +258,13 @@ impl Resource {
     }
 }
 
+impl Scope {
+    /// Returns the text in a language, by its tag; the English one if there is no other.
+    pub(crate) fn text_in(&self, tag: &str) -> &str {
+        self.translations.get(tag).unwrap_or(&self.text)
+    }
+}
+
 impl ClaimMapping {
     fn applies_to(&self, person: &Principal) -> bool {
         if self.claim == "email" {

@@ -22,6 +22,7 @@ pub(crate) enum Purpose {
     RefreshToken = 2,
     ConsentForm = 3,
     Approvals = 4,
+    GrantsForm = 5,
 }
 
 /// Seals texts by AES-256-GCM-SIV, which tolerates a repeated nonce after a snapshot was restored.

@@ -17,10 +17,10 @@ use serde_json::json;
 
 use crate::{
     ClientError, Clients, ConfiguredClient, DocumentSource, ErrorCode, GrantError, Grants, KeyRing, OAuthError,
-    Parameters, RefreshLifetimes, RegistrationPolicy, Resources, Sealer, Source, Upstream,
+    Parameters, RefreshLifetimes, RegistrationPolicy, Resources, Sealer, Source, Upstream, UpstreamError,
     access_token::AccessToken,
     clients::{Credentials, MAX_REGISTRATION_BYTES},
-    grants::CodeRequest,
+    grants::{CodeRequest, DueCheck},
     metadata::{metadata, paths},
     parameters::MAX_BYTES,
     responses::{
@@ -130,6 +130,7 @@ impl AuthorizationServer {
             }
             paths::AUTHORIZE => self.authorize(request, context).await,
             paths::CALLBACK => self.callback(request, context).await,
+            paths::GRANTS => self.grants_endpoint(request, context).await,
             _ => response(StatusCode::NOT_FOUND, String::new()),
         }
     }
@@ -193,7 +194,12 @@ impl AuthorizationServer {
             Some("refresh_token") => {
                 let token = parameters.get("refresh_token").ok_or(missing("the parameter refresh_token is missing"))?;
                 let scope = parameters.get("scope");
-                self.grants.refresh(issuer, token, &client_id, resource, scope, now).await.map_err(grant_error)?
+                let refreshed = self.grants.refresh(issuer, token, &client_id, resource, scope, now).await;
+                let granted = refreshed.map_err(grant_error)?;
+                if let Some(check) = &granted.check {
+                    self.check_person(check, &client_id, context).await.map_err(grant_error)?;
+                }
+                granted
             }
             None => return Err(missing("the parameter grant_type is missing")),
             Some(_) => {
@@ -224,6 +230,32 @@ impl AuthorizationServer {
             body["refresh_token"] = refresh_token.into();
         }
         Ok(json_response(StatusCode::OK, &body))
+    }
+
+    /// Asks the identity provider whether a person may still sign in, and revokes the grant if not.
+    async fn check_person(
+        &self,
+        check: &DueCheck,
+        client_id: &str,
+        context: &RequestContext<'_>,
+    ) -> Result<(), GrantError> {
+        let (issuer, now) = (context.issuer, context.now);
+        match self.sign_ins.upstream.refresh(check.refresh_token(), now, context.deadline).await {
+            Ok(Some(next)) => self.grants.pass_check(issuer, check, &next, now).await,
+            Ok(None) => Ok(()),
+            Err(UpstreamError::Rejected) => {
+                tracing::info!(
+                    client.id = client_id,
+                    "the identity provider has ended a sign-in: its grant is revoked"
+                );
+                Err(self.grants.fail_check(issuer, check).await)
+            }
+            Err(error) => {
+                let error = error_chain(&error);
+                tracing::warn!(error, "the identity provider could not be asked for a person: the grant is kept");
+                Ok(())
+            }
+        }
     }
 
     async fn revoke(&self, request: &Request<Bytes>, context: &RequestContext<'_>) -> Result<HttpResponse, OAuthError> {

@@ -13,54 +13,38 @@
 //! trust to any place that a client registers. A click on "Deny" is no exception: the person is to be authenticated before each redirect
 //! (RFC 9700, section 4.11.2), and does not expect the button to lead to the application. Clients of the configuration are trusted.
 
+mod callback;
+mod rows;
+
 use std::time::Duration;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, header};
-use mcp_server::{
-    Principal,
-    json::{self, Budget},
-    store::{Content, Kind, SealedStore, StoreId, StoredValue},
-};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AuthorizationRequest, AuthorizationServer, Client, ClientKind, ErrorCode, OAuthError, Parameters, Rejection,
-    RequestContext, Sealer, Upstream, UpstreamError,
+    AuthorizationRequest, AuthorizationServer, Client, ClientKind, ClientSummary, ErrorCode, OAuthError, Parameters,
+    Rejection, RequestContext,
     authorization_request::client_id,
     clock::unix_seconds,
-    cookies::{Approvals, Browser, approval_key, is_remembered},
+    cookies::{Approvals, Browser, is_remembered},
     metadata::paths,
-    page_error::{PageError, Step, page_of, page_of_client_error, page_of_internal, page_of_store},
+    page_error::{PageError, Step, page_of, page_of_client_error, page_of_internal},
     pages::ConsentPage,
     random,
     responses::{HttpResponse, method_not_allowed, redirect},
     seal::Purpose,
-    server::{grant_error, internal, unavailable},
     texts::Language,
-    upstream::{SignInSecrets, subject},
+    upstream::SignInSecrets,
 };
 
-const SIGN_IN: Kind = Kind::new("sign-in");
-const DECISION: Kind = Kind::new("sign-in-decision");
-const APPROVAL: Kind = Kind::new("approval");
-/// Lifetime of a form, and of a sign-in at the identity provider.
-const LIFETIME: Duration = Duration::from_secs(10 * 60);
-/// How long the approval of a person is remembered.
-const REMEMBERED: Duration = mcp_server::store::MAX_LIFETIME;
-/// Length of a state: 32 bytes in Base64url.
-const STATE_LENGTH: usize = 43;
-/// Maximum length of a code of the identity provider, in bytes.
-const MAX_CODE_BYTES: usize = 4096;
+use callback::upstream_error;
+pub(crate) use rows::SignIns;
+use rows::{ClientTarget, SignIn, Target};
 
-/// What sign-ins need.
-#[derive(Debug)]
-pub(crate) struct SignIns {
-    pub(crate) store: SealedStore,
-    pub(crate) sealer: Sealer,
-    pub(crate) upstream: Upstream,
-}
+/// Lifetime of a form, and of a sign-in at the identity provider.
+pub(crate) const LIFETIME: Duration = Duration::from_secs(10 * 60);
 
 /// The sealed content of a form.
 #[derive(Debug, Serialize, Deserialize)]
@@ -70,40 +54,20 @@ struct Form {
     /// Id of the browser.
     browser: String,
     request: AuthorizationRequest,
-    client: ClientProperties,
-    /// The person, after the sign-in.
-    person: Option<SignedIn>,
+    client: ClientSummary,
+    /// Whether the person has signed in, and is stored with the id of the form.
+    has_signed_in: bool,
     /// In seconds since 1970.
     expires: u64,
 }
 
-/// Properties of a client that count after the authorization request.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-struct ClientProperties {
-    refreshes: bool,
-    /// Whether errors are redirected before the person has signed in.
-    is_trusted: bool,
-}
-
 /// A person who has signed in at the identity provider.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Serialize, Deserialize)]
 struct SignedIn {
     subject: String,
     /// Scopes that the person gets.
     scopes: Vec<String>,
-}
-
-/// The row of a sign-in at the identity provider.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct SignIn {
-    browser: String,
-    request: AuthorizationRequest,
-    client: ClientProperties,
-    /// Whether the consent page was shown.
-    consented: bool,
-    nonce: String,
-    code_verifier: String,
-    is_used: bool,
+    upstream_token: Option<String>,
 }
 
 impl AuthorizationServer {
@@ -116,15 +80,6 @@ impl AuthorizationServer {
             _ => return method_not_allowed("GET, POST"),
         };
         responded.unwrap_or_else(|error| error.page(language))
-    }
-
-    /// Serves the redirect from the identity provider.
-    pub(crate) async fn callback(&self, request: &Request<Bytes>, context: &RequestContext<'_>) -> HttpResponse {
-        if request.method() != Method::GET {
-            return method_not_allowed("GET");
-        }
-        let language = Language::of(request.headers());
-        self.finish(request, language, context).await.unwrap_or_else(|error| error.page(language))
     }
 
     async fn begin(
@@ -140,24 +95,24 @@ impl AuthorizationServer {
         let client = self.clients.find(id, context.address, context.deadline).await.map_err(page_of_client_error)?;
         let resources = self.resources.get(context.now).await;
         let resources = resources.map_err(|error| page_of("the resources could not be read", &error))?;
-        let is_trusted = client.kind == ClientKind::Configured;
-        let properties = ClientProperties { refreshes: client.refreshes, is_trusted };
+        let summary = client.summary();
         let own = match AuthorizationRequest::validate(&parameters, &client, &resources, context.issuer) {
             Ok(own) => own,
             Err(Rejection::Page(error)) => return Err(PageError::Request(error)),
-            Err(Rejection::Client { error, url }) => return return_error(error, url, properties),
+            Err(Rejection::Client { error, url }) => return return_error(error, url, &summary),
         };
         let browser = Browser::of_or_new(request.headers()).map_err(|error| page_of_internal(&error))?;
         let approvals = Approvals::of(request.headers(), &browser, &self.sign_ins.sealer, context.issuer);
         if approvals.contain(&own, context.now) {
-            return self.start(own, properties, &browser, false, context).await;
+            let target = ClientTarget { request: own, client: summary, consented: false };
+            return self.start(Target::Client(target), &browser, context).await;
         }
         let form = Form {
             id: random::text::<16>().map_err(|error| page_of_internal(&error))?,
             browser: browser.id.clone(),
             request: own,
-            client: properties,
-            person: None,
+            client: summary,
+            has_signed_in: false,
             expires: unix_seconds(context.now + LIFETIME),
         };
         let mut response = self.consent_page(&client, &form, language, context).await?;
@@ -182,7 +137,7 @@ impl AuthorizationServer {
             client,
             request: &form.request,
             resource,
-            next: form.person.is_none().then(|| self.sign_ins.upstream.issuer()),
+            next: (!form.has_signed_in).then(|| self.sign_ins.upstream.issuer()),
             form: &sealed.map_err(|error| page_of_internal(&error))?,
             action: paths::AUTHORIZE,
         };
@@ -190,17 +145,7 @@ impl AuthorizationServer {
     }
 
     async fn decide(&self, request: &Request<Bytes>, context: &RequestContext<'_>) -> Step<HttpResponse> {
-        let is_form = request
-            .headers()
-            .get(header::CONTENT_TYPE)
-            .is_some_and(|own| own.as_bytes().starts_with(b"application/x-www-form-urlencoded"));
-        let parameters = Parameters::parse(request.body()).ok().filter(|own| is_form && own.repeated().is_none());
-        let parameters = parameters.ok_or(PageError::Expired)?;
-        // Set by browsers, and not by scripts: the form was sent by this server's own page.
-        let site = request.headers().get("sec-fetch-site");
-        if site.is_some_and(|site| site != "same-origin") {
-            return Err(PageError::Cookies);
-        }
+        let parameters = posted_form(request)?;
         let form = parameters.get("form");
         let form = form.and_then(|text| self.sign_ins.sealer.open::<Form>(context.issuer, Purpose::ConsentForm, text));
         let form = form.filter(|form| form.expires > unix_seconds(context.now)).ok_or(PageError::Expired)?;
@@ -211,7 +156,7 @@ impl AuthorizationServer {
             Some("deny") => {
                 let error = OAuthError::new(ErrorCode::AccessDenied, "the person denied the access");
                 let url = form.request.error_redirect(&error, context.issuer);
-                return if form.person.is_some() { to(&url) } else { return_error(error, url, form.client) };
+                return if form.has_signed_in { to(&url) } else { return_error(error, url, &form.client) };
             }
             _ => return Err(PageError::Expired),
         }
@@ -223,10 +168,13 @@ impl AuthorizationServer {
             }
             false => None,
         };
-        let mut response = match form.person {
-            None => self.start(form.request, form.client, &browser, true, context).await?,
-            Some(person) => {
-                self.sign_ins.use_decision(&form.id).await?;
+        let mut response = match form.has_signed_in {
+            false => {
+                let target = ClientTarget { request: form.request, client: form.client, consented: true };
+                self.start(Target::Client(target), &browser, context).await?
+            }
+            true => {
+                let person = self.sign_ins.take_person(&form.id).await?;
                 self.issue(&form.request, person, form.client, context).await?
             }
         };
@@ -235,213 +183,62 @@ impl AuthorizationServer {
     }
 
     /// Redirects to the identity provider.
-    async fn start(
-        &self,
-        request: AuthorizationRequest,
-        client: ClientProperties,
-        browser: &Browser,
-        consented: bool,
-        context: &RequestContext<'_>,
-    ) -> Step<HttpResponse> {
+    async fn start(&self, target: Target, browser: &Browser, context: &RequestContext<'_>) -> Step<HttpResponse> {
         let random = || random::text::<32>().map_err(|error| page_of_internal(&error));
         let (state, nonce, code_verifier) = (random()?, random()?, random()?);
-        let sign_in =
-            SignIn { browser: browser.id.clone(), request, client, consented, nonce, code_verifier, is_used: false };
+        let sign_in = SignIn { browser: browser.id.clone(), target, nonce, code_verifier, is_used: false };
         let secrets = SignInSecrets { nonce: &sign_in.nonce, code_verifier: &sign_in.code_verifier };
         let callback = format!("{}{}", context.issuer, paths::CALLBACK);
         let upstream = &self.sign_ins.upstream;
-        let url = upstream.authorization_url(&state, &secrets, &callback, context.now, context.deadline).await;
-        match url {
+        match upstream.authorization_url(&state, &secrets, &callback, context.now, context.deadline).await {
             Ok(url) => {
                 self.sign_ins.put(&state, &sign_in).await?;
                 to(&url)
             }
-            Err(error) => {
-                let error = upstream_error(&error);
-                let url = sign_in.request.error_redirect(&error, context.issuer);
-                return_error(error, url, client)
-            }
+            Err(error) => sign_in.target.fail(upstream_error(&error), context),
         }
     }
 
-    async fn finish(
-        &self,
-        request: &Request<Bytes>,
-        language: Language,
-        context: &RequestContext<'_>,
-    ) -> Step<HttpResponse> {
-        let parameters = Parameters::parse(request.uri().query().unwrap_or_default().as_bytes()).ok();
-        let parameters = parameters.filter(|own| own.repeated().is_none()).ok_or(PageError::Expired)?;
-        let state = parameters.get("state").filter(|state| state.len() == STATE_LENGTH).ok_or(PageError::Expired)?;
-        let browser = Browser::of(request.headers()).ok_or(PageError::Cookies)?;
-        let sign_in = self.sign_ins.take(state, &browser).await?;
-        let SignIn { request: own, client: properties, consented, nonce, code_verifier, .. } = sign_in;
-        let fail = |error: OAuthError| {
-            let url = own.error_redirect(&error, context.issuer);
-            return_error(error, url, properties)
-        };
-        // A response of another provider (RFC 9207, section 2.4).
-        if parameters.get("iss").is_some_and(|iss| iss != self.sign_ins.upstream.issuer()) {
-            tracing::warn!("a response came from another issuer than the identity provider");
-            return fail(OAuthError::new(ErrorCode::ServerError, "the sign-in failed at the identity provider"));
-        }
-        if let Some(error) = parameters.get("error") {
-            return fail(denied(error));
-        }
-        let Some(code) = parameters.get("code").filter(|code| code.len() <= MAX_CODE_BYTES) else {
-            return fail(OAuthError::new(ErrorCode::ServerError, "the identity provider returned no code"));
-        };
-        let secrets = SignInSecrets { nonce: &nonce, code_verifier: &code_verifier };
-        let callback = format!("{}{}", context.issuer, paths::CALLBACK);
-        let upstream = &self.sign_ins.upstream;
-        let person = match upstream.person(code, &secrets, &callback, context.now, context.deadline).await {
-            Ok(person) => person,
-            Err(error) => return fail(upstream_error(&error)),
-        };
-        // The person has signed in: errors are redirected.
-        let fail = |error: &OAuthError| to(&own.error_redirect(error, context.issuer));
-        let resources = self.resources.get(context.now).await;
-        let resources = resources.map_err(|error| page_of("the resources could not be read", &error))?;
-        let resource = match resources.find(Some(&own.resource)) {
-            Ok(resource) => resource,
-            Err(error) => return fail(&error),
-        };
-        let scopes = resource.permitted_scopes(&own.scopes, &person);
-        if scopes.is_empty() && !own.scopes.is_empty() {
-            return fail(&OAuthError::new(ErrorCode::AccessDenied, "the account has none of the requested scopes"));
-        }
-        let signed_in = SignedIn { subject: subject(upstream.issuer(), &person.subject), scopes };
-        if !consented && !self.sign_ins.has_approved(context.issuer, &signed_in.subject, &own).await? {
-            // Another person has approved the client in this browser.
-            let found = self.clients.find(&own.client_id, context.address, context.deadline).await;
-            let client = found.map_err(page_of_client_error)?;
-            let form = Form {
-                id: random::text::<16>().map_err(|error| page_of_internal(&error))?,
-                browser: browser.id,
-                request: own,
-                client: properties,
-                person: Some(signed_in),
-                expires: unix_seconds(context.now + LIFETIME),
-            };
-            return self.consent_page(&client, &form, language, context).await;
-        }
-        self.issue(&own, signed_in, properties, context).await
-    }
-
-    /// Redirects to the client with a code.
-    async fn issue(
-        &self,
-        request: &AuthorizationRequest,
-        person: SignedIn,
-        client: ClientProperties,
-        context: &RequestContext<'_>,
-    ) -> Step<HttpResponse> {
-        let SignedIn { subject, scopes } = person;
-        self.sign_ins.approve(context.issuer, &subject, request).await?;
-        let issued =
-            self.grants.issue_code(context.issuer, &subject, request, scopes, client.refreshes, context.now).await;
-        match issued {
-            Ok(code) => to(&request.code_redirect(&code, context.issuer)),
-            Err(error) => to(&request.error_redirect(&grant_error(error), context.issuer)),
-        }
+    /// Starts a sign-in that leads to the page of the person's grants.
+    pub(crate) async fn start_for_grants(&self, browser: &Browser, context: &RequestContext<'_>) -> Step<HttpResponse> {
+        self.start(Target::Grants, browser, context).await
     }
 }
 
-impl SignIns {
-    async fn put(&self, state: &str, sign_in: &SignIn) -> Step<()> {
-        let value = serde_json::to_vec(sign_in).map_err(|error| page_of_internal(&error))?;
-        let content = Content { value: &value, expires_in: LIFETIME, due_in: None };
-        self.store.put_if_absent(&row(SIGN_IN, state), content).await.map_err(page_of_store)?;
-        Ok(())
+/// Parses a form that this server's own page has sent.
+///
+/// # Errors
+///
+/// When it is not a form or a parameter is repeated, or another site has sent it.
+pub(crate) fn posted_form(request: &Request<Bytes>) -> Step<Parameters> {
+    let is_form = request
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|own| own.as_bytes().starts_with(b"application/x-www-form-urlencoded"));
+    let parameters = Parameters::parse(request.body()).ok().filter(|own| is_form && own.repeated().is_none());
+    let parameters = parameters.ok_or(PageError::Expired)?;
+    // Set by browsers, and not by scripts.
+    let site = request.headers().get("sec-fetch-site");
+    if site.is_some_and(|site| site != "same-origin") {
+        return Err(PageError::Cookies);
     }
-
-    /// Returns the sign-in of a state, and marks it as used. It stays usable in its own browser, if another one tries.
-    async fn take(&self, state: &str, browser: &Browser) -> Step<SignIn> {
-        let id = row(SIGN_IN, state);
-        let stored = self.store.get(&id).await.map_err(page_of_store)?;
-        let StoredValue { value, version } = stored.ok_or(PageError::Expired)?;
-        let sign_in: SignIn =
-            json::read_bytes(&value, Budget::memory(1024 * 1024)).map_err(|error| page_of_internal(&error))?;
-        if !is_equal(&sign_in.browser, &browser.id) {
-            return Err(PageError::Cookies);
-        }
-        if sign_in.is_used {
-            return Err(PageError::Expired);
-        }
-        let used = serde_json::to_vec(&SignIn { is_used: true, ..sign_in.clone() });
-        let used = used.map_err(|error| page_of_internal(&error))?;
-        let content = Content { value: &used, expires_in: LIFETIME, due_in: None };
-        let taken = self.store.compare_and_set(&id, version, content).await.map_err(page_of_store)?;
-        taken.map(|_| sign_in).ok_or(PageError::Expired)
-    }
-
-    /// Marks the decision of a form as used.
-    async fn use_decision(&self, form: &str) -> Step<()> {
-        let content = Content { value: b"", expires_in: LIFETIME, due_in: None };
-        let used = self.store.put_if_absent(&row(DECISION, form), content).await.map_err(page_of_store)?;
-        used.map(drop).ok_or(PageError::Expired)
-    }
-
-    /// Remembers that a person has approved the client.
-    async fn approve(&self, issuer: &str, subject: &str, request: &AuthorizationRequest) -> Step<()> {
-        let (person, key) = (Principal::new(issuer, subject), approval_key(request));
-        let id = StoreId { kind: APPROVAL, caller: Some(&person), id: key.as_bytes() };
-        let content = Content { value: b"", expires_in: REMEMBERED, due_in: None };
-        self.store.put_if_absent(&id, content).await.map_err(page_of_store)?;
-        Ok(())
-    }
-
-    async fn has_approved(&self, issuer: &str, subject: &str, request: &AuthorizationRequest) -> Step<bool> {
-        let (person, key) = (Principal::new(issuer, subject), approval_key(request));
-        let id = StoreId { kind: APPROVAL, caller: Some(&person), id: key.as_bytes() };
-        Ok(self.store.get(&id).await.map_err(page_of_store)?.is_some())
-    }
+    Ok(parameters)
 }
 
-/// The error of the client for an error of the identity provider.
-fn denied(error: &str) -> OAuthError {
-    match error {
-        "access_denied" | "consent_required" | "interaction_required" | "login_required" => {
-            OAuthError::new(ErrorCode::AccessDenied, "the sign-in was denied at the identity provider")
-        }
-        _ => {
-            // The value is caller-supplied.
-            tracing::warn!("the identity provider returned an error to a sign-in");
-            OAuthError::new(ErrorCode::ServerError, "the identity provider returned an error")
-        }
-    }
-}
-
-fn upstream_error(error: &UpstreamError) -> OAuthError {
-    match error {
-        UpstreamError::Unavailable { .. } | UpstreamError::ClientSecret(_) => {
-            unavailable("the sign-in at the identity provider failed", error)
-        }
-        UpstreamError::Rejected => OAuthError::new(ErrorCode::AccessDenied, "the sign-in has expired: start it again"),
-        UpstreamError::IdToken(_) | UpstreamError::OtherSignIn(_) => {
-            internal("the identity provider returned an invalid ID token", error)
-        }
-    }
-}
-
-fn row(kind: Kind, id: &str) -> StoreId<'_> {
-    StoreId { kind, caller: None, id: id.as_bytes() }
-}
-
-fn is_equal(one: &str, other: &str) -> bool {
+pub(crate) fn is_equal(one: &str, other: &str) -> bool {
     verify_slices_are_equal(one.as_bytes(), other.as_bytes()).is_ok()
 }
 
 /// Returns an error to a client before the person has signed in: by a redirect if the client is trusted, else by a link in a page.
-fn return_error(error: OAuthError, url: String, client: ClientProperties) -> Step<HttpResponse> {
-    if client.is_trusted { to(&url) } else { Err(PageError::Client { error, url }) }
+fn return_error(error: OAuthError, url: String, client: &ClientSummary) -> Step<HttpResponse> {
+    if client.kind == ClientKind::Configured { to(&url) } else { Err(PageError::Client { error, url }) }
 }
 
 fn to(url: &str) -> Step<HttpResponse> {
     redirect(url).ok_or(PageError::Internal)
 }
 
-fn add_cookie(response: &mut HttpResponse, cookie: Option<HeaderValue>) {
+pub(crate) fn add_cookie(response: &mut HttpResponse, cookie: Option<HeaderValue>) {
     if let Some(cookie) = cookie {
         response.headers_mut().append(header::SET_COOKIE, cookie);
     }

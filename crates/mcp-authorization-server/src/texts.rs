@@ -81,6 +81,14 @@ pub(crate) struct Texts {
     pub(crate) error_internal: &'static str,
     pub(crate) error_denied: &'static str,
     pub(crate) return_link: &'static str,
+    pub(crate) grants_title: &'static str,
+    pub(crate) grants_introduction: &'static str,
+    pub(crate) grants_hint: &'static str,
+    pub(crate) grants_none: &'static str,
+    pub(crate) since: &'static str,
+    pub(crate) revoke: &'static str,
+    pub(crate) revoke_all: &'static str,
+    pub(crate) sign_in: &'static str,
 }
 
 const ENGLISH: Texts = Texts {
@@ -109,6 +117,14 @@ const ENGLISH: Texts = Texts {
     error_internal: "The sign-in failed because of an error. Try again later.",
     error_denied: "The access was denied. The application got none.",
     return_link: "Return to the application",
+    grants_title: "Applications with access",
+    grants_introduction: "See which applications use servers on your behalf, and revoke their access.",
+    grants_hint: "Each entry is one sign-in of an application. A revoked access ends within ten minutes.",
+    grants_none: "No application has access.",
+    since: "Since",
+    revoke: "Revoke",
+    revoke_all: "Revoke all",
+    sign_in: "Sign in",
 };
 
 const PORTUGUESE: Texts = Texts {
@@ -137,6 +153,14 @@ const PORTUGUESE: Texts = Texts {
     error_internal: "O acesso falhou por causa de um erro. Tente mais tarde.",
     error_denied: "O acesso foi negado. A aplicação não recebeu nenhum.",
     return_link: "Voltar à aplicação",
+    grants_title: "Aplicações com acesso",
+    grants_introduction: "Veja quais aplicações usam servidores em seu nome e revogue o acesso delas.",
+    grants_hint: "Cada item é um acesso iniciado por uma aplicação. Um acesso revogado termina em até dez minutos.",
+    grants_none: "Nenhuma aplicação tem acesso.",
+    since: "Desde",
+    revoke: "Revogar",
+    revoke_all: "Revogar todos",
+    sign_in: "Entrar",
 };
 
 const SPANISH: Texts = Texts {
@@ -165,6 +189,14 @@ const SPANISH: Texts = Texts {
     error_internal: "El inicio de sesión falló por un error. Inténtelo más tarde.",
     error_denied: "Se denegó el acceso. La aplicación no recibió ninguno.",
     return_link: "Volver a la aplicación",
+    grants_title: "Aplicaciones con acceso",
+    grants_introduction: "Vea qué aplicaciones usan servidores en su nombre y revoque su acceso.",
+    grants_hint: "Cada elemento es un inicio de sesión de una aplicación. Un acceso revocado termina en un máximo de diez minutos.",
+    grants_none: "Ninguna aplicación tiene acceso.",
+    since: "Desde",
+    revoke: "Revocar",
+    revoke_all: "Revocar todos",
+    sign_in: "Iniciar sesión",
 };
 
 #[cfg(test)]

@@ -32,6 +32,8 @@ const TIMEOUT: Duration = Duration::from_secs(4);
 const MAX_RESPONSE_BYTES: usize = 256 * 1024;
 /// How long the provider's metadata are used.
 const METADATA_AGE: Duration = Duration::from_secs(60 * 60);
+/// Maximum length of a refresh token, in bytes. Those of Entra have about 2 KiB.
+const MAX_REFRESH_TOKEN_BYTES: usize = 16 * 1024;
 /// Maximum length of a subject (OpenID Connect Core, section 2).
 const MAX_SUBJECT_BYTES: usize = 255;
 
@@ -70,8 +72,8 @@ pub enum UpstreamError {
     /// The client secret cannot be read.
     #[error("the client secret could not be read")]
     ClientSecret(#[source] BoxError),
-    /// The provider rejected the code: it is expired or was used.
-    #[error("the identity provider rejected the code")]
+    /// The provider rejected the code or refresh token: it is expired, revoked or was used.
+    #[error("the identity provider rejected the code or refresh token")]
     Rejected,
     /// The ID token is not valid.
     #[error("the ID token is not valid")]
@@ -97,11 +99,37 @@ struct Metadata {
     token_endpoint_auth_methods_supported: Vec<String>,
     #[serde(default)]
     code_challenge_methods_supported: Vec<String>,
+    #[serde(default)]
+    scopes_supported: Vec<String>,
 }
 
 #[derive(Deserialize)]
 struct TokenResponse {
     id_token: Option<String>,
+    refresh_token: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct ErrorResponse {
+    error: String,
+}
+
+/// A person who has signed in.
+#[derive(Debug)]
+pub(crate) struct Person {
+    /// The claims of the verified ID token.
+    pub(crate) principal: Arc<Principal>,
+    /// The provider's refresh token, if it issues one.
+    pub(crate) refresh_token: Option<RefreshToken>,
+}
+
+/// A refresh token of the provider. `Debug` redacts it.
+pub(crate) struct RefreshToken(pub(crate) String);
+
+impl fmt::Debug for RefreshToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RefreshToken(..)")
+    }
 }
 
 impl Upstream {
@@ -145,17 +173,19 @@ impl Upstream {
         let challenge = digest::digest(&digest::SHA256, secrets.code_verifier.as_bytes());
         let challenge = BASE64_URL_SAFE_NO_PAD.encode(challenge);
         let pkce = |value| self.uses_pkce(&metadata).then_some(value);
+        let scope = self.config.provider.scope(&metadata.scopes_supported);
+        let more = self.config.provider.parameters(&metadata.scopes_supported);
         let mut parameters = vec![
             ("response_type", Some("code")),
             ("client_id", Some(self.config.client_id.as_str())),
             ("redirect_uri", Some(redirect_uri)),
-            ("scope", Some(self.config.provider.scope())),
+            ("scope", Some(scope.as_str())),
             ("state", Some(state)),
             ("nonce", Some(secrets.nonce)),
             ("code_challenge", pkce(challenge.as_str())),
             ("code_challenge_method", pkce("S256")),
         ];
-        parameters.extend(self.config.provider.parameters().iter().map(|(name, value)| (*name, Some(*value))));
+        parameters.extend(more.iter().map(|(name, value)| (*name, Some(*value))));
         Ok(append(&metadata.authorization_endpoint, &parameters))
     }
 
@@ -171,8 +201,48 @@ impl Upstream {
         redirect_uri: &str,
         now: SystemTime,
         deadline: Option<Instant>,
-    ) -> Result<Arc<Principal>, UpstreamError> {
+    ) -> Result<Person, UpstreamError> {
         let metadata = self.metadata(now, deadline).await?;
+        let verifier = self.uses_pkce(&metadata).then_some(secrets.code_verifier);
+        let parameters = [
+            ("grant_type", Some("authorization_code")),
+            ("code", Some(code)),
+            ("redirect_uri", Some(redirect_uri)),
+            ("code_verifier", verifier),
+        ];
+        let response = self.token_request(&metadata, &parameters, now, deadline).await?;
+        let id_token = response.id_token.ok_or(unexpected("its token response has no id_token"))?;
+        let principal = self.verifier.verify(&id_token, "", now, deadline).await.map_err(UpstreamError::IdToken)?;
+        self.check_sign_in(&principal, secrets.nonce)?;
+        Ok(Person { principal, refresh_token: response.refresh_token.map(RefreshToken) })
+    }
+
+    /// Asks whether a person may still sign in, by a refresh token. Returns the next one; `None` if this one stays valid.
+    ///
+    /// # Errors
+    ///
+    /// [`UpstreamError::Rejected`] when the person may not: the provider rejects the token as `invalid_grant`. Other errors say nothing of
+    /// the person.
+    pub(crate) async fn refresh(
+        &self,
+        refresh_token: &str,
+        now: SystemTime,
+        deadline: Option<Instant>,
+    ) -> Result<Option<String>, UpstreamError> {
+        let metadata = self.metadata(now, deadline).await?;
+        let parameters = [("grant_type", Some("refresh_token")), ("refresh_token", Some(refresh_token))];
+        let response = self.token_request(&metadata, &parameters, now, deadline).await?;
+        Ok(response.refresh_token.filter(|next| next != refresh_token))
+    }
+
+    /// Sends a request to the token endpoint, as the confidential client.
+    async fn token_request(
+        &self,
+        metadata: &Metadata,
+        parameters: &[(&str, Option<&str>)],
+        now: SystemTime,
+        deadline: Option<Instant>,
+    ) -> Result<TokenResponse, UpstreamError> {
         let UpstreamConfig { client_id, client_secret, .. } = &self.config;
         let client_secret = client_secret.get(now).await.map_err(UpstreamError::ClientSecret)?;
         let methods = &metadata.token_endpoint_auth_methods_supported;
@@ -180,14 +250,9 @@ impl Upstream {
         // The default is `client_secret_basic` (OpenID Connect Discovery, section 3).
         let posts = has("client_secret_post") && !has("client_secret_basic");
         let posted = |value| posts.then_some(value);
-        let body = encode(&[
-            ("grant_type", Some("authorization_code")),
-            ("code", Some(code)),
-            ("redirect_uri", Some(redirect_uri)),
-            ("code_verifier", self.uses_pkce(&metadata).then_some(secrets.code_verifier)),
-            ("client_id", posted(client_id.as_str())),
-            ("client_secret", posted(client_secret.as_str())),
-        ]);
+        let credentials =
+            [("client_id", posted(client_id.as_str())), ("client_secret", posted(client_secret.as_str()))];
+        let body = encode(&[parameters, &credentials].concat());
         let mut request = self.client.post(&metadata.token_endpoint).answer_by(deadline).body(body);
         request = request.header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
         request = request.header(header::ACCEPT, "application/json");
@@ -197,18 +262,18 @@ impl Upstream {
             request = request.header(header::AUTHORIZATION, format!("Basic {}", BASE64_STANDARD.encode(credentials)));
         }
         let response = request.send().await.map_err(|error| unreachable("its token endpoint", error))?;
-        match response.status() {
-            StatusCode::OK => {}
-            StatusCode::BAD_REQUEST => return Err(UpstreamError::Rejected),
-            StatusCode::UNAUTHORIZED => return Err(unexpected("its token endpoint rejected the client secret")),
-            _ => return Err(unexpected("its token endpoint returned an error")),
-        }
+        let status = response.status();
         let body = response.bytes().await.map_err(|error| unreachable("its token endpoint", error))?;
-        let TokenResponse { id_token } = read(&body).ok_or(unexpected("its token response is malformed"))?;
-        let id_token = id_token.ok_or(unexpected("its token response has no id_token"))?;
-        let person = self.verifier.verify(&id_token, "", now, deadline).await.map_err(UpstreamError::IdToken)?;
-        self.check_sign_in(&person, secrets.nonce)?;
-        Ok(person)
+        if status != StatusCode::OK {
+            return Err(token_error(status, &body));
+        }
+        let response: TokenResponse = read(&body).ok_or(unexpected("its token response is malformed"))?;
+        match &response.refresh_token {
+            Some(token) if token.len() > MAX_REFRESH_TOKEN_BYTES => {
+                Err(unexpected("its refresh token has more than 16 KiB"))
+            }
+            _ => Ok(response),
+        }
     }
 
     /// Checks that a verified token is the ID token of this sign-in (OpenID Connect Core, section 3.1.3.7).
@@ -283,6 +348,22 @@ impl fmt::Debug for Upstream {
 /// two providers differ.
 pub fn subject(issuer: &str, subject: &str) -> String {
     format!("{issuer}#{}", encode_value(subject))
+}
+
+/// Returns the error of an error response (RFC 6749, section 5.2).
+fn token_error(status: StatusCode, body: &[u8]) -> UpstreamError {
+    let code = read::<ErrorResponse>(body).map(|own| own.error);
+    match (status, code.as_deref()) {
+        // Auth0 responds with 403.
+        (StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, Some("invalid_grant")) => {
+            UpstreamError::Rejected
+        }
+        // Cognito responds with 400.
+        (StatusCode::UNAUTHORIZED, _) | (_, Some("invalid_client")) => {
+            unexpected("its token endpoint rejected the client secret")
+        }
+        _ => unexpected("its token endpoint returned an error"),
+    }
 }
 
 fn read<T: DeserializeOwned>(body: &[u8]) -> Option<T> {

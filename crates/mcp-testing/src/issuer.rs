@@ -10,7 +10,7 @@ use std::{
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use http::{HeaderValue, Request, Response, StatusCode, header};
-use http_body_util::{BodyExt, Full, StreamBody, combinators::BoxBody};
+use http_body_util::{BodyExt, Collected, Full, StreamBody, combinators::BoxBody};
 use hyper::{body::Frame, service::service_fn};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
@@ -91,6 +91,7 @@ pub struct TestIssuer {
 struct State {
     responses: HashMap<String, IssuerResponse>,
     requests: HashMap<String, usize>,
+    bodies: HashMap<String, Vec<String>>,
 }
 
 /// Response of the issuer at one path.
@@ -105,6 +106,8 @@ pub enum IssuerResponse {
     },
     /// Empty response with this status.
     Status(u16),
+    /// JSON document with another status than 200.
+    Failure(u16, String),
     /// Redirect (302) to a URL.
     Redirect(String),
     /// No response.
@@ -310,6 +313,11 @@ impl TestIssuer {
     pub fn requests(&self, path: &str) -> usize {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).requests.get(path).copied().unwrap_or(0)
     }
+
+    /// Returns the bodies of the requests to a path.
+    pub fn bodies(&self, path: &str) -> Vec<String> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).bodies.get(path).cloned().unwrap_or_default()
+    }
 }
 
 impl Drop for TestIssuer {
@@ -346,13 +354,19 @@ type Body = BoxBody<Bytes, Infallible>;
 
 async fn connection(stream: TcpStream, state: Arc<Mutex<State>>) {
     let service = service_fn(move |request: Request<hyper::body::Incoming>| {
-        let path = request.uri().path().to_owned();
-        let response = {
-            let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
-            *state.requests.entry(path.clone()).or_default() += 1;
-            state.responses.get(&path).cloned()
-        };
-        async move { Ok::<_, Infallible>(respond(response.unwrap_or(IssuerResponse::Status(404))).await) }
+        let state = Arc::clone(&state);
+        async move {
+            let path = request.uri().path().to_owned();
+            let body = request.into_body().collect().await.map_or_else(|_| Bytes::new(), Collected::to_bytes);
+            let response = {
+                let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+                *state.requests.entry(path.clone()).or_default() += 1;
+                let body = String::from_utf8_lossy(&body).into_owned();
+                state.bodies.entry(path.clone()).or_default().push(body);
+                state.responses.get(&path).cloned()
+            };
+            Ok::<_, Infallible>(respond(response.unwrap_or(IssuerResponse::Status(404))).await)
+        }
     });
     // Errors are ignored: several tests close connections early.
     let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
@@ -372,6 +386,10 @@ async fn respond(mut configured: IssuerResponse) -> Response<Body> {
             *response.body_mut() = Full::from(body).boxed();
         }
         IssuerResponse::Status(status) => *response.status_mut() = StatusCode::from_u16(status).expect("a status"),
+        IssuerResponse::Failure(status, body) => {
+            *response.status_mut() = StatusCode::from_u16(status).expect("a status");
+            *response.body_mut() = Full::from(body).boxed();
+        }
         IssuerResponse::Redirect(target) => {
             *response.status_mut() = StatusCode::FOUND;
             let target = HeaderValue::from_str(&target).expect("a URL");

@@ -1,18 +1,11 @@
-use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicU64, Ordering},
-};
+mod store;
 
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use futures_util::future::join_all;
-use mcp_server::store::{
-    DueRow, Granted as Counted, Increment, MemoryStore, RowKey, RowTag, Store, StoreFuture, SubjectDeletion, SubjectKey,
-};
 
-use super::*;
-use crate::{
-    Client, ClientKind, Parameters, Resources,
-    test_support::{at, sealed_store, state_key},
-};
+use self::store::TestStore;
+use super::{row::MAX_SUPERSEDED, *};
+use crate::{Client, ClientKind, Parameters, RedirectUri, Resources, test_support::state_key};
 
 const ISSUER: &str = "https://auth.example";
 const CLIENT: &str = "https://app.example/client.json";
@@ -20,96 +13,8 @@ const CALLBACK: &str = "https://app.example/callback";
 // RFC 7636, appendix B.
 const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
 const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
+const UPSTREAM_TOKEN: &str = "refresh token of the identity provider";
 const START: u64 = 1_000_000;
-
-/// A store in memory with a clock that is set, whose operations let others run first.
-#[derive(Clone)]
-struct TestStore {
-    store: MemoryStore,
-    now: Arc<AtomicU64>,
-    /// Contents of all rows that were ever written.
-    written: Arc<Mutex<Vec<Vec<u8>>>>,
-}
-
-impl TestStore {
-    fn new() -> Self {
-        let now = Arc::new(AtomicU64::new(START));
-        let clock = Arc::clone(&now);
-        let store = MemoryStore::with_clock(Arc::new(move || at(clock.load(Ordering::SeqCst))));
-        Self { store, now, written: Arc::default() }
-    }
-
-    fn pass(&self, seconds: u64) {
-        self.now.fetch_add(seconds, Ordering::SeqCst);
-    }
-
-    fn now(&self) -> SystemTime {
-        at(self.now.load(Ordering::SeqCst))
-    }
-
-    /// The grants of one more environment.
-    fn grants(&self) -> Grants {
-        let sealer = Sealer::new(&state_key(&[1])).unwrap();
-        Grants::new(sealed_store(Arc::new(self.clone())), sealer, RefreshLifetimes::default())
-    }
-
-    fn rows(&self) -> String {
-        format!("{:?}", self.store)
-    }
-
-    fn record(&self, content: &Content<'_>) {
-        self.written.lock().unwrap().push(content.value.to_vec());
-    }
-
-    /// Whether a row contains a text.
-    fn has_written(&self, text: &str) -> bool {
-        let rows = self.written.lock().unwrap();
-        rows.iter().any(|row| row.windows(text.len()).any(|own| own == text.as_bytes()))
-    }
-}
-
-macro_rules! delegate {
-    ($(fn $name:ident$(<$life:lifetime>)?($($arg:ident: $type:ty),*) -> $result:ty;)*) => {$(
-        fn $name<'a>(&'a self, $($arg: $type),*) -> StoreFuture<'a, $result> {
-            Box::pin(async move {
-                tokio::task::yield_now().await;
-                self.store.$name($($arg),*).await
-            })
-        }
-    )*};
-}
-
-impl Store for TestStore {
-    fn put_if_absent<'a>(&'a self, key: RowKey, tag: RowTag, content: Content<'a>) -> StoreFuture<'a, Option<Version>> {
-        Box::pin(async move {
-            tokio::task::yield_now().await;
-            self.record(&content);
-            self.store.put_if_absent(key, tag, content).await
-        })
-    }
-
-    fn compare_and_set<'a>(
-        &'a self,
-        key: RowKey,
-        version: Version,
-        content: Content<'a>,
-    ) -> StoreFuture<'a, Option<Version>> {
-        Box::pin(async move {
-            tokio::task::yield_now().await;
-            self.record(&content);
-            self.store.compare_and_set(key, version, content).await
-        })
-    }
-
-    delegate! {
-        fn get(key: RowKey) -> Option<StoredValue>;
-        fn increment(key: RowKey, tag: RowTag, increment: Increment) -> Counted;
-        fn delete(key: RowKey) -> ();
-        fn due(kind: Kind, within: Duration, limit: usize) -> Vec<DueRow>;
-        fn delete_subject(subject: SubjectKey, limit: usize) -> SubjectDeletion;
-        fn purge(limit: usize) -> u64;
-    }
-}
 
 fn resources() -> Resources {
     let scopes = r#"[{"name":"read","text":"Read"},{"name":"write","text":"Write"}]"#;
@@ -134,8 +39,11 @@ fn request() -> AuthorizationRequest {
 }
 
 async fn code_of(grants: &Grants, subject: &str, refreshes: bool, now: SystemTime) -> String {
+    let client = ClientSummary { kind: ClientKind::Document, name: None, refreshes };
     let scopes = vec!["read".to_owned(), "write".to_owned()];
-    grants.issue_code(ISSUER, subject, &request(), scopes, refreshes, now).await.unwrap()
+    let upstream_token = Some(UPSTREAM_TOKEN.to_owned());
+    let new = NewGrant { subject, request: &request(), scopes, client, upstream_token };
+    grants.issue_code(ISSUER, new, now).await.unwrap()
 }
 
 const REDEMPTION: CodeRequest<'static> =
@@ -293,6 +201,31 @@ async fn a_thousand_concurrent_refreshes_keep_every_client_signed_in() {
 }
 
 #[tokio::test]
+async fn of_a_thousand_concurrent_refreshes_one_asks_the_identity_provider() {
+    let store = TestStore::new();
+    let environments = [store.grants(), store.grants(), store.grants()];
+    let mut token = token_of(&environments[0], store.now()).await;
+    for round in 0..3 {
+        store.pass(3600);
+
+        let refreshed = join_all(
+            (0..1000).map(|index| environments[index % 3].refresh(ISSUER, &token, CLIENT, None, None, store.now())),
+        )
+        .await;
+
+        let refreshed: Vec<_> = refreshed.into_iter().map(Result::unwrap).collect();
+        let checks: Vec<_> = refreshed.iter().filter_map(|own| own.check.as_ref()).collect();
+        let [check] = checks[..] else { panic!("{} checks", checks.len()) };
+        let expected = if round == 0 { UPSTREAM_TOKEN.to_owned() } else { format!("next {round}") };
+        assert_eq!(check.refresh_token(), expected);
+        let next = format!("next {}", round + 1);
+        environments[1].pass_check(ISSUER, check, &next, store.now()).await.unwrap();
+        token = refreshed[999].refresh_token.clone().unwrap();
+        assert!(!store.has_written(&next) && !format!("{refreshed:?}").contains(&expected));
+    }
+}
+
+#[tokio::test]
 async fn a_token_that_is_used_after_the_grace_period_revokes_the_family() {
     let store = TestStore::new();
     let grants = store.grants();
@@ -410,13 +343,14 @@ async fn the_rows_of_a_person_are_deleted_together_and_contain_no_token() {
     let token = token_of(&grants, store.now()).await;
     code_of(&grants, "ada", true, store.now()).await;
     let code = code_of(&grants, "bob", true, store.now()).await;
-    assert!(store.rows().contains("rows: 3"), "{}", store.rows());
+    // With the list of the grants of `ada`.
+    assert!(store.rows().contains("rows: 4"), "{}", store.rows());
     let successor = refresh(&grants, &token, store.now()).await.unwrap();
     let first = code_of(&grants, "eve", true, store.now()).await;
     grants.redeem_code(ISSUER, &first, &REDEMPTION, store.now()).await.unwrap();
     assert!(store.written.lock().unwrap().len() >= 6);
     // The rows have the client and the challenge too: without encryption they would be found.
-    for secret in [&token, &successor, &code, &first, VERIFIER, CHALLENGE, CLIENT] {
+    for secret in [&token, &successor, &code, &first, VERIFIER, CHALLENGE, CLIENT, UPSTREAM_TOKEN] {
         assert!(!store.has_written(secret), "{secret}");
     }
     // A code or token is Base64url: its bytes are in no row either.
@@ -427,9 +361,10 @@ async fn the_rows_of_a_person_are_deleted_together_and_contain_no_token() {
         assert!(!rows.iter().any(|row| row.windows(bytes.len()).any(|own| own == bytes)), "{secret}");
     }
 
-    let deleted = grants.store.delete_subject(ISSUER, "ada", 500).await.unwrap();
+    let deleted = grants.delete_person(ISSUER, "ada").await.unwrap();
 
-    assert_eq!((deleted.deleted, deleted.left), (2, 0));
+    assert_eq!(deleted, 3);
+    assert_eq!(grants.delete_person(ISSUER, "ada").await.unwrap(), 0);
     assert_error(refresh(&grants, &token, store.now()).await, ErrorCode::InvalidGrant);
     assert!(grants.redeem_code(ISSUER, &code, &REDEMPTION, store.now()).await.is_ok());
 }

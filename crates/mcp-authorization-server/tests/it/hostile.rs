@@ -147,9 +147,15 @@ async fn id_tokens_of_other_sign_ins_clients_and_issuers_are_rejected() {
 async fn responses_of_a_broken_identity_provider_are_errors() {
     let world = World::new().await;
     let browser = Browser::default();
+    let failure = |status, error: &str| IssuerResponse::Failure(status, json!({ "error": error }).to_string());
     let json = |body: &str| IssuerResponse::Json { body: body.to_owned(), cache_control: "" };
     for (response, expected) in [
-        (IssuerResponse::Status(400), "access_denied"),
+        (failure(400, "invalid_grant"), "access_denied"),
+        (failure(403, "invalid_grant"), "access_denied"),
+        (failure(500, "invalid_grant"), "temporarily_unavailable"),
+        (failure(400, "invalid_client"), "temporarily_unavailable"),
+        (failure(400, "x"), "temporarily_unavailable"),
+        (IssuerResponse::Status(400), "temporarily_unavailable"),
         (IssuerResponse::Status(401), "temporarily_unavailable"),
         (IssuerResponse::Status(404), "temporarily_unavailable"),
         (IssuerResponse::Status(500), "temporarily_unavailable"),

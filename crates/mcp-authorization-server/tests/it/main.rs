@@ -2,6 +2,8 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failure here is a failed test")]
 
+mod grants_page;
 mod hostile;
 mod sign_in;
 mod support;
+mod upstream_check;

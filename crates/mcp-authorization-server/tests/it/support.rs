@@ -39,6 +39,7 @@ pub(crate) struct World {
     pub(crate) upstream: TestIssuer,
     /// Serves the documents of the server at its issuer.
     pub(crate) front: TestIssuer,
+    store: MemoryStore,
     seconds: Arc<AtomicU64>,
 }
 
@@ -49,7 +50,18 @@ impl World {
         let offset = Arc::clone(&seconds);
         let start = SystemTime::now();
         let clock = move || start + Duration::from_secs(offset.load(Ordering::SeqCst));
-        let server = AuthorizationServer::new(
+        let store = MemoryStore::with_clock(Arc::new(clock));
+        let server = Self::environment_of(&upstream, &store);
+        Self { server, upstream, front, store, seconds }
+    }
+
+    /// One more environment with the same store.
+    pub(crate) fn environment(&self) -> AuthorizationServer {
+        Self::environment_of(&self.upstream, &self.store)
+    }
+
+    fn environment_of(upstream: &TestIssuer, store: &MemoryStore) -> AuthorizationServer {
+        AuthorizationServer::new(
             Settings {
                 resources: Source::new(Duration::MAX, || {
                     Box::pin(async { Resources::parse(&resources().to_string()).map_err(Into::into) })
@@ -76,11 +88,10 @@ impl World {
                 token_lifetime: Duration::from_secs(600),
                 refresh: RefreshLifetimes::default(),
             },
-            Arc::new(MemoryStore::with_clock(Arc::new(clock))),
+            Arc::new(store.clone()),
             &state_key(),
         )
-        .unwrap();
-        Self { server, upstream, front, seconds }
+        .unwrap()
     }
 
     pub(crate) fn issuer(&self) -> &str {
@@ -93,32 +104,42 @@ impl World {
     }
 
     pub(crate) async fn send(&self, request: Request<Bytes>) -> Response<Bytes> {
+        self.send_to(&self.server, request).await
+    }
+
+    pub(crate) async fn send_to(&self, server: &AuthorizationServer, request: Request<Bytes>) -> Response<Bytes> {
         let now = SystemTime::now() + Duration::from_secs(self.seconds.load(Ordering::SeqCst));
         let context = RequestContext { issuer: self.issuer(), address: None, now, deadline: None };
-        self.server.handle(&request, &context).await
+        server.handle(&request, &context).await
     }
 
     /// Sends a form to an endpoint for programs.
     pub(crate) async fn post(&self, path: &str, parameters: &[(&str, &str)]) -> (StatusCode, Value) {
-        let request = Request::post(path).header("content-type", "application/x-www-form-urlencoded");
-        let response = self.send(request.body(encode(parameters).into()).unwrap()).await;
+        let response = self.send(form_request(path, parameters)).await;
         (response.status(), serde_json::from_slice(response.body()).unwrap_or_default())
     }
 
     /// Lets the identity provider sign a person in: the next code is redeemed for an ID token with this nonce.
     pub(crate) fn signs_in(&self, nonce: &str, change: impl FnOnce(&mut Value)) {
-        let token = self.upstream.mint([], |header, claims| {
+        let response = json!({ "id_token": self.id_token(nonce, change), "refresh_token": "upstream-1" });
+        self.upstream.set_response("/token", IssuerResponse::json(&response));
+    }
+
+    pub(crate) fn id_token(&self, nonce: &str, change: impl FnOnce(&mut Value)) -> String {
+        self.upstream.mint([], |header, claims| {
             header["typ"] = json!("JWT");
             let own = claims.as_object_mut().unwrap();
             for name in ["scope", "client_id"] {
                 own.remove(name);
             }
             claims["aud"] = json!(UPSTREAM_CLIENT);
+            for name in ["iat", "exp"] {
+                claims[name] = (claims[name].as_u64().unwrap() + self.seconds.load(Ordering::SeqCst)).into();
+            }
             claims["nonce"] = json!(nonce);
             claims["groups"] = json!(["staff"]);
             change(claims);
-        });
-        self.upstream.set_response("/token", IssuerResponse::json(&json!({ "id_token": token })));
+        })
     }
 
     /// Signs a person in by a browser that approves the client. Returns the redirect to the client.
@@ -142,6 +163,17 @@ impl World {
         assert_eq!(status, StatusCode::OK, "{tokens}");
         tokens
     }
+}
+
+/// A request with a form.
+pub(crate) fn form_request(path: &str, parameters: &[(&str, &str)]) -> Request<Bytes> {
+    let request = Request::post(path).header("content-type", "application/x-www-form-urlencoded");
+    request.body(encode(parameters).into()).unwrap()
+}
+
+/// Parameters of a refresh.
+pub(crate) fn refresh_request(token: &str) -> [(&str, &str); 3] {
+    [("grant_type", "refresh_token"), ("client_id", CLIENT), ("refresh_token", token)]
 }
 
 /// A browser with cookies.

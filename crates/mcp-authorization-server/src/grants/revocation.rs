@@ -1,0 +1,63 @@
+//! Revocation of all grants, and of all rows of a person.
+
+use std::time::SystemTime;
+
+use mcp_server::store::{Content, Kind, StoreError, StoreId, StoredValue};
+
+use super::{ATTEMPTS, GrantError, Grants, row::Grant};
+use crate::clock::unix_seconds;
+
+const REVOCATION: Kind = Kind::new("grant-revocation");
+/// Id of the only row of the kind [`REVOCATION`].
+const ALL: StoreId<'static> = StoreId { kind: REVOCATION, caller: None, id: b"all" };
+/// Maximum number of rows that are deleted at once, and how often.
+const DELETED_AT_ONCE: usize = mcp_server::store::MAX_LIMIT;
+const DELETIONS: usize = 20;
+
+impl Grants {
+    /// Revokes all grants that exist at the time `now`. Access tokens stay valid until they expire.
+    ///
+    /// # Errors
+    ///
+    /// When the store fails.
+    pub async fn revoke_all(&self, now: SystemTime) -> Result<(), GrantError> {
+        let value = unix_seconds(now).to_be_bytes();
+        // No row of a grant lives longer than this without being written, and a revoked grant is not written.
+        let content = Content { value: &value, expires_in: mcp_server::store::MAX_LIFETIME, due_in: None };
+        for _ in 0..ATTEMPTS {
+            if self.store.put_if_absent(&ALL, content).await?.is_some() {
+                return Ok(());
+            }
+            if let Some(StoredValue { version, .. }) = self.store.get(&ALL).await?
+                && self.store.compare_and_set(&ALL, version, content).await?.is_some()
+            {
+                return Ok(());
+            }
+        }
+        Err(StoreError::Unavailable("the time of revocation changes too often".into()).into())
+    }
+
+    /// Deletes all rows of a person: grants, their list, and approvals. Returns their number.
+    ///
+    /// # Errors
+    ///
+    /// When the store fails, or the person still has rows after 10,000 were deleted: repeat it then.
+    pub async fn delete_person(&self, issuer: &str, subject: &str) -> Result<u64, GrantError> {
+        let mut deleted = 0;
+        for _ in 0..DELETIONS {
+            let done = self.store.delete_subject(issuer, subject, DELETED_AT_ONCE).await?;
+            deleted += done.deleted;
+            if done.left == 0 {
+                return Ok(deleted);
+            }
+        }
+        Err(StoreError::Unavailable("rows of the person are left: delete them again".into()).into())
+    }
+
+    /// Whether the grant was created before all grants were revoked.
+    pub(super) async fn is_revoked(&self, grant: &Grant) -> Result<bool, GrantError> {
+        let revoked = self.store.get(&ALL).await?;
+        let revoked = revoked.and_then(|row| Some(u64::from_be_bytes(row.value.try_into().ok()?)));
+        Ok(revoked.is_some_and(|revoked| grant.created <= revoked))
+    }
+}

@@ -1,0 +1,147 @@
+//! The question to the identity provider on refresh, at most once an hour.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use http::StatusCode;
+use mcp_testing::IssuerResponse;
+use serde_json::{Value, json};
+
+use crate::support::{
+    Browser, World, authorization_query, code_request, form_request, location, parameter, refresh_request,
+};
+
+const HOUR: u64 = 60 * 60;
+
+async fn refresh(world: &World, token: &str) -> (StatusCode, Value) {
+    world.post("/token", &refresh_request(token)).await
+}
+
+fn refresh_token(tokens: &Value) -> String {
+    tokens["refresh_token"].as_str().unwrap().to_owned()
+}
+
+fn next_upstream_token(world: &World, token: &str) {
+    world.upstream.set_response("/token", IssuerResponse::json(&json!({ "refresh_token": token })));
+}
+
+#[tokio::test]
+async fn concurrent_refreshes_in_three_environments_ask_the_identity_provider_once() {
+    let world = World::new().await;
+    let token = refresh_token(&world.tokens(&Browser::default()).await);
+    let environments = [world.environment(), world.environment(), world.environment()];
+    let parallel = |token: String, count: usize| {
+        let (world, environments) = (&world, &environments);
+        join_all((0..count).map(move |index| {
+            let request = form_request("/token", &refresh_request(&token));
+            async move { world.send_to(&environments[index % 3], request).await }
+        }))
+    };
+    let before = world.upstream.requests("/token");
+    world.pass(HOUR);
+    // Others are not to wait for a slow provider, which takes its token once.
+    let next = IssuerResponse::json(&json!({ "refresh_token": "upstream-2" }));
+    world.upstream.set_response("/token", IssuerResponse::Late(Duration::from_millis(300), next.into()));
+
+    // `grants` has the same test with a thousand, without signatures, which would keep the provider from responding in time.
+    let responses = parallel(token, 60).await;
+
+    assert!(responses.iter().all(|response| response.status() == StatusCode::OK));
+    assert_eq!(world.upstream.requests("/token"), before + 1);
+    let tokens: Value = serde_json::from_slice(responses[59].body()).unwrap();
+    next_upstream_token(&world, "upstream-3");
+    assert!(parallel(refresh_token(&tokens), 20).await.iter().all(|own| own.status() == StatusCode::OK));
+    assert_eq!(world.upstream.requests("/token"), before + 1, "less than an hour later");
+}
+
+#[tokio::test]
+async fn each_refresh_token_of_the_identity_provider_is_used_once() {
+    let world = World::new().await;
+    let mut token = refresh_token(&world.tokens(&Browser::default()).await);
+    for (used, next) in [("upstream-1", "upstream-2"), ("upstream-2", "upstream-3"), ("upstream-3", "upstream-4")] {
+        next_upstream_token(&world, next);
+        world.pass(HOUR);
+
+        let (status, tokens) = refresh(&world, &token).await;
+
+        assert_eq!(status, StatusCode::OK);
+        let sent = world.upstream.bodies("/token").pop().unwrap();
+        assert_eq!(sent, format!("grant_type=refresh_token&refresh_token={used}"));
+        token = refresh_token(&tokens);
+    }
+    // A provider that does not rotate.
+    world.upstream.set_response("/token", IssuerResponse::json(&json!({ "access_token": "x" })));
+    for _ in 0..2 {
+        world.pass(HOUR);
+        token = refresh_token(&refresh(&world, &token).await.1);
+        assert!(world.upstream.bodies("/token").pop().unwrap().ends_with("upstream-4"));
+    }
+}
+
+#[tokio::test]
+async fn a_person_whom_the_identity_provider_rejects_loses_the_grant() {
+    for status in [400, 401, 403] {
+        let world = World::new().await;
+        let token = refresh_token(&world.tokens(&Browser::default()).await);
+        let error = json!({ "error": "invalid_grant", "error_description": "revoked" }).to_string();
+        world.upstream.set_response("/token", IssuerResponse::Failure(status, error));
+        let early = refresh(&world, &token).await;
+        let token = refresh_token(&early.1);
+        world.pass(HOUR);
+
+        for attempt in 0..2 {
+            let (status, body) = refresh(&world, &token).await;
+            assert_eq!((status, &body["error"]), (StatusCode::BAD_REQUEST, &json!("invalid_grant")), "{attempt}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn other_failures_of_the_identity_provider_keep_the_grant() {
+    let world = World::new().await;
+    let mut token = refresh_token(&world.tokens(&Browser::default()).await);
+    let failure = |status, error: &str| IssuerResponse::Failure(status, json!({ "error": error }).to_string());
+    for response in [
+        failure(400, "invalid_client"),
+        failure(400, "invalid_request"),
+        failure(400, "temporarily_unavailable"),
+        failure(500, "invalid_grant"),
+        failure(429, "invalid_grant"),
+        IssuerResponse::Status(400),
+        IssuerResponse::Status(503),
+        IssuerResponse::Endless,
+        IssuerResponse::Redirect("https://evil.example/token".to_owned()),
+        IssuerResponse::Failure(200, "x".to_owned()),
+        IssuerResponse::json(&json!({ "refresh_token": "x".repeat(20_000) })),
+    ] {
+        let asked = world.upstream.requests("/token");
+        world.upstream.set_response("/token", response.clone());
+        world.pass(HOUR);
+
+        let (status, tokens) = refresh(&world, &token).await;
+
+        assert_eq!(status, StatusCode::OK, "{response:?}");
+        assert_eq!(world.upstream.requests("/token"), asked + 1, "{response:?}");
+        token = refresh_token(&tokens);
+        token = refresh_token(&refresh(&world, &token).await.1);
+        assert_eq!(world.upstream.requests("/token"), asked + 1, "not again within the hour");
+    }
+}
+
+#[tokio::test]
+async fn without_a_refresh_token_of_the_identity_provider_it_is_not_asked() {
+    let world = World::new().await;
+    let browser = Browser::default();
+    let page = browser.get(&world, &format!("/authorize?{}", authorization_query(&[]))).await;
+    let upstream = location(&browser.decide(&world, &page, "approve").await);
+    let id_token = world.id_token(&parameter(&upstream, "nonce"), |_| {});
+    world.upstream.set_response("/token", IssuerResponse::json(&json!({ "id_token": id_token })));
+    let callback = format!("/callback?code=c&state={}", parameter(&upstream, "state"));
+    let code = parameter(&location(&browser.get(&world, &callback).await), "code");
+    let (_, tokens) = world.post("/token", &code_request(&code)).await;
+    let asked = world.upstream.requests("/token");
+    world.pass(2 * HOUR);
+
+    assert_eq!(refresh(&world, &refresh_token(&tokens)).await.0, StatusCode::OK);
+    assert_eq!(world.upstream.requests("/token"), asked);
+}
