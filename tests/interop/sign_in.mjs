@@ -3,7 +3,8 @@
 //     node sign_in.mjs ACCOUNT FOLDER URL [deny]
 //
 // Opens the authorization URL, and goes on until the browser is sent to its `redirect_uri`. FOLDER gets sign-in.json: the pages that
-// were shown, the callback, and the errors of the pages; and a picture of each page. With `deny` the first page is answered with no.
+// were shown, the callback, and the errors of the pages; and a picture of each page. With `deny` the first page is answered with no. A page
+// of an error is left by its link to the application.
 // SIGN_IN_COOKIES names a file in which cookies are kept between runs, and SIGN_IN_LOCALE the language of the browser.
 //
 // Fields and buttons are found by their role and name, so that any provider's page will do.
@@ -16,6 +17,8 @@ import { errorsOf, launch } from './chromium.mjs';
 
 const YES = /^(allow|approve|accept|agree|authori[sz]e|continue|next|yes|sign in|log in|permitir|autorizar|aceptar|aceitar|continuar|siguiente|seguinte|avançar|sí|sim|entrar|iniciar sesión|iniciar sessão)/i;
 const NO = /^(deny|cancel|refuse|reject|do not allow|don't allow|negar|denegar|rechazar|rejeitar|recusar|cancelar|no permitir|não permitir)/i;
+// The link of a page without a button: a sign-in that has ended before the provider.
+const RETURN = /^(return to the application|voltar à aplicação|volver a la aplicación)$/i;
 const MAX_PAGES = 12;
 const PATIENCE = 20_000;
 
@@ -40,10 +43,10 @@ export async function signIn(page, account, url, { password = 'secret', deny = f
     if (pages.length === MAX_PAGES) throw new Error(`after ${MAX_PAGES} pages the sign-in has not ended, at ${page.url()}`);
     pages.push(await look(page));
     await shown(pages.length);
-    const button = await find(page, deny && pages.length === 1 ? NO : YES);
+    const control = await find(page, deny && pages.length === 1 ? NO : YES);
     if (!(deny && pages.length === 1)) await fill(page, account, password);
     const next = page.waitForEvent('domcontentloaded', { timeout: PATIENCE }).catch(unlessDone);
-    await button.click();
+    await control.click();
     await Promise.race([isDone, next]);
   }
   return { pages, callback };
@@ -59,11 +62,11 @@ async function look(page) {
 }
 
 async function find(page, name) {
-  const button = page.getByRole('button', { name }).first();
-  await button.waitFor({ timeout: PATIENCE }).catch(async () => {
+  const control = page.getByRole('button', { name }).or(page.getByRole('link', { name: RETURN })).first();
+  await control.waitFor({ timeout: PATIENCE }).catch(async () => {
     throw new Error(`no button is named as ${name} at ${page.url()}: ${(await page.innerText('body')).slice(0, 500)}`);
   });
-  return button;
+  return control;
 }
 
 // A password field has no role.

@@ -59,7 +59,8 @@ def test_a_person_who_denies_never_reaches_the_provider(tmp_path, chromium):
     with Upstream("cognito") as upstream, Consent("en", request_at(upstream)) as consent:
         seen = Person("ada", tmp_path, chromium, denies=True).opens(consent.url)
 
-    assert query(seen["callback"])["error"] == "access_denied" and len(seen["pages"]) == 1
+    assert query(seen["callback"])["error"] == "access_denied"
+    assert [page["buttons"] for page in seen["pages"]] == [list(WORDS["en"]), []]
 
 
 def test_a_page_without_a_known_button_is_a_failure(tmp_path, chromium):
@@ -89,7 +90,7 @@ def query(url):
 
 
 class Consent:
-    """A page with two buttons; the first leads to the provider, the second to the callback."""
+    """A page with two buttons; the first leads to the provider, the second to a page with a link to the callback."""
 
     def __init__(self, language, target, words=WORDS):
         consent, self.language = self, None
@@ -103,7 +104,11 @@ class Consent:
 
             def do_POST(self):
                 body = self.rfile.read(int(self.headers["content-length"]))
-                self.answer(303, b"", target if body == b"answer=yes" else f"{CALLBACK}?error=access_denied")
+                if body == b"answer=yes":
+                    self.answer(303, b"", target)
+                else:
+                    link = f'<a href="{CALLBACK}?error=access_denied">Return to the application</a>'
+                    self.answer(403, f'<html lang="{language}">{link}</html>'.encode())
 
             def answer(self, status, content, location=None):
                 self.send_response(status)
