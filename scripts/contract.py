@@ -40,8 +40,12 @@ def main(arguments):
 
 
 def functions():
-    """Returns the folders of all functions."""
-    return sorted(path.parent for path in (tools.PROJECT / "functions").glob("*/Cargo.toml"))
+    """Returns the folders of all functions that have a contract."""
+    return sorted(path.parent for path in (tools.PROJECT / "functions").glob("*/Cargo.toml") if has_contract(path.parent))
+
+
+def has_contract(folder):
+    return folder.name != tools.AUTHORIZATION_SERVER
 
 
 def write(folder, accepted):
@@ -66,7 +70,7 @@ def write(folder, accepted):
 
 def outdated(folders):
     """Yields a message for each function whose lock file is missing or out of date."""
-    for folder in folders:
+    for folder in filter(has_contract, folders):
         if not (folder / LOCK).exists():
             yield f"functions/{folder.name} has no {LOCK}: run `make contract FUNCTION={folder.name}`"
         elif not command("check", folder):

@@ -35,7 +35,7 @@ import build
 import templates
 import tools
 from deploying import features as feature_sets
-from deploying import settings, subjects, tasks
+from deploying import settings, signing_keys, subjects, tasks
 from deploying.account import Account
 from deploying.artifacts import Artifacts, archive_of
 from deploying.changes import PROTECTED, removed
@@ -73,7 +73,7 @@ def read_arguments():
         command(name, run, "STACK", templates.stacks())
         for name, run in (("up", up_chosen), ("outputs", outputs), ("down", down), ("rollback", rollback), ("delete-subject", delete_subject))
     )
-    code_command = command("code", code, "FUNCTION", tools.FUNCTIONS)
+    code_command = command("code", code, "FUNCTION", tools.MCP_FUNCTIONS)
     for own in (up_command, outputs_command, down_command, rollback_command, delete_command):
         own.add_argument("--name", help="name of the stack; that of the template unless given")
     for own in (up_command, down_command, rollback_command):
@@ -206,6 +206,8 @@ def up(account, arguments):
     stack.update(arguments, parameters, artifacts.url(f"{prefix}/{arguments.subject}.yaml"), given.tags, arguments.role_arn)
     protect(stack, arguments)
     stack_outputs = stack.outputs()
+    if "SigningKeysArn" in stack_outputs:
+        signing_keys.make(account, stack_outputs["SigningKeysArn"])
     if "DatabaseArn" in stack_outputs:
         make_app_user(account, stack_outputs)
     if "MigrationFunctionName" in stack_outputs:
@@ -217,7 +219,9 @@ def up(account, arguments):
     if not archive:
         # A custom domain cannot be checked before its DNS record and its function are configured.
         return
-    if stack.values().get("AuthType") == "AWS_IAM":
+    if function == tools.AUTHORIZATION_SERVER:
+        print(f"next: register {stack_outputs['CallbackUrl']} at the identity provider, and deploy other stacks with Issuer={stack_outputs['Url']}")
+    elif stack.values().get("AuthType") == "AWS_IAM":
         print(f"`mcpl doctor` does not sign requests. Check the URL with `mcpl tools {stack_outputs['Url']} --sigv4`.")
     else:
         check_url(arguments, stack_outputs["Url"], f"make rollback STACK={arguments.subject}" if is_rolled else None)

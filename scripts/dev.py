@@ -46,14 +46,15 @@ def main():
     parser.add_argument("--port", type=int, help="default: 9000, or a free port if that is taken")
     parser.add_argument("--no-reload", action="store_true", help="do not rebuild on changes")
     chosen = parser.add_mutually_exclusive_group()
-    chosen.add_argument("--functions", default="", metavar="NAMES", help=f"some of {', '.join(tools.FUNCTIONS)}, separated by commas")
-    chosen.add_argument("--auth", choices=tools.FUNCTIONS, help="run this one alone, closed, and an issuer that signs anyone in")
-    chosen.add_argument("--tasks", choices=tools.FUNCTIONS, help="run this one alone, and a second function that runs its tasks")
+    chosen.add_argument("--functions", default="", metavar="NAMES", help=f"some of {', '.join(tools.MCP_FUNCTIONS)}, separated by commas")
+    chosen.add_argument("--auth", choices=tools.MCP_FUNCTIONS, help="run this one alone, closed, and an issuer that signs anyone in")
+    chosen.add_argument("--tasks", choices=tools.MCP_FUNCTIONS, help="run this one alone, and a second function that runs its tasks")
     parser.add_argument("--database", choices=[DSQL], help=f"run {FUNCTION_OF_DSQL}, or the one that is named, on the emulator of Aurora DSQL")
     parser.add_argument("--data", type=pathlib.Path, default=DATA, help="where Postgres keeps its data, unless DATABASE_URL is set")
     arguments = parser.parse_args()
 
-    functions = tools.chosen(arguments.auth or arguments.tasks or arguments.functions or (FUNCTION_OF_DSQL if arguments.database and FUNCTION_OF_DSQL in tools.FUNCTIONS else ""))
+    of_dsql = FUNCTION_OF_DSQL if arguments.database and FUNCTION_OF_DSQL in tools.MCP_FUNCTIONS else ""
+    functions = tools.chosen(arguments.auth or arguments.tasks or arguments.functions or of_dsql, tools.MCP_FUNCTIONS)
     if arguments.database and len(functions) > 1:
         sys.exit(f"a cluster of Aurora DSQL has one database: choose one of {', '.join(functions)}")
     if arguments.tasks and TASKS not in tools.features(arguments.tasks):
@@ -221,7 +222,7 @@ def introduce(port, functions, database, cluster, own_issuer, variables):
         print(f"\nAn issuer of tokens is running at {own_issuer.url}; it signs in anyone, by any name", flush=True)
     else:
         mode = variables["MCP_AUTH"]
-        example = "event-logger" if "event-logger" in tools.FUNCTIONS else functions[0]
+        example = "event-logger" if "event-logger" in tools.MCP_FUNCTIONS else functions[0]
         print(f"\nMCP_AUTH={mode}: `make dev AUTH={example}` has authorization on", flush=True)
     for function in functions:
         url = endpoint(port, function)

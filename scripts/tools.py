@@ -40,8 +40,11 @@ CLIENTS_FOLDER = FOLDER / "clients"
 # The functions that are deployed; `conformance` exists for the official suite alone.
 FUNCTIONS = sorted({manifest.parent.name for manifest in (PROJECT / "functions").glob("*/Cargo.toml")} - {"conformance"})
 # Those of the framework. Every other one is a product function, which documents itself in its own folder.
-SHIPPED = {"api-docs", "conformance", "event-logger", "greeter"}
+SHIPPED = {"api-docs", "authorization-server", "conformance", "event-logger", "greeter"}
 SHIPPED_FUNCTIONS = sorted(SHIPPED.intersection(FUNCTIONS))
+# Issues tokens, and serves no MCP requests.
+AUTHORIZATION_SERVER = "authorization-server"
+MCP_FUNCTIONS = [name for name in FUNCTIONS if name != AUTHORIZATION_SERVER]
 
 CARGO_TOOLS = {"cargo-deny": "0.20.2", "cargo-machete": "0.9.2"}
 FUZZ_TOOLS = {"cargo-fuzz": "0.13.2"}

@@ -12,6 +12,8 @@ REVISION = "2026-07-28"
 # Separator between the metadata and the body of a streamed response.
 SEPARATOR = b"\0" * 8
 REQUESTS = [{"method": "server/discover"}, {"method": "tools/list"}]
+# The path of the metadata of an authorization server (RFC 8414), which serves no MCP requests.
+METADATA = "/.well-known/oauth-authorization-server"
 # In a function's folder: further requests, each {"method": …, "params": {…}, "result": {…}}.
 CHECKS = "checks.json"
 THROTTLED_SECONDS = 60
@@ -22,13 +24,18 @@ class CheckError(Exception):
 
 
 def check(account, function, version, subject, host):
-    """Invokes a version with events of a Function URL: server/discover, tools/list and the function's own checks."""
+    """Invokes a version with events of a Function URL: server/discover, tools/list and the function's own checks. Of an authorization
+    server it reads the metadata."""
     client = account.client("lambda")
     client.get_waiter("published_version_active").wait(FunctionName=function, Qualifier=version)
     configuration = client.get_function_configuration(FunctionName=function, Qualifier=version)
     variables = configuration.get("Environment", {}).get("Variables", {})
     if client.get_function_concurrency(FunctionName=function).get("ReservedConcurrentExecutions") == 0:
         print(f"version {version} was not checked: the function's reserved concurrency is 0, so that no request reaches it")
+        return
+    if templates.function_of(subject) == tools.AUTHORIZATION_SERVER:
+        examine_metadata(response_of(invoke(client, function, version, event_at("GET", METADATA, host))))
+        print(f"version {version} answers {METADATA}")
         return
     signer = {"accountId": account.id, "userArn": account.caller, "userId": account.caller}
     for request in [*REQUESTS, *own_checks(subject)]:
@@ -47,7 +54,7 @@ def own_checks(subject):
 
 
 def event_of(request, host, signer):
-    """Returns a request as the event of a Function URL (payload version 2.0)."""
+    """Returns a request of MCP as the event of a Function URL."""
     method = request["method"]
     meta = {
         "io.modelcontextprotocol/protocolVersion": REVISION, "io.modelcontextprotocol/clientCapabilities": {},
@@ -55,21 +62,27 @@ def event_of(request, host, signer):
     }
     message = {"jsonrpc": "2.0", "id": 1, "method": method, "params": {**request.get("params", {}), "_meta": meta}}
     headers = {
-        "host": host, "content-type": "application/json", "accept": "application/json, text/event-stream",
-        "mcp-protocol-version": REVISION, "mcp-method": method, "user-agent": "make-deploy", "x-forwarded-proto": "https",
+        "content-type": "application/json", "accept": "application/json, text/event-stream", "mcp-protocol-version": REVISION,
+        "mcp-method": method,
     }
     if name := request.get("params", {}).get("name"):
         headers["mcp-name"] = name
-    http = {"method": "POST", "path": "/mcp", "protocol": "HTTP/1.1", "sourceIp": "127.0.0.1", "userAgent": "make-deploy"}
+    return event_at("POST", "/mcp", host, headers, json.dumps(message), signer)
+
+
+def event_at(method, path, host, headers=None, body=None, signer=None):
+    """Returns a request as the event of a Function URL (payload version 2.0)."""
+    http = {"method": method, "path": path, "protocol": "HTTP/1.1", "sourceIp": "127.0.0.1", "userAgent": "make-deploy"}
+    headers = {"host": host, "user-agent": "make-deploy", "x-forwarded-proto": "https", **(headers or {})}
     context = {
         "accountId": signer["accountId"] if signer else "anonymous", "apiId": host.partition(".")[0], "domainName": host,
         "domainPrefix": host.partition(".")[0], "http": http, "requestId": "make-deploy", "routeKey": "$default",
         "stage": "$default", "time": time.strftime("%d/%b/%Y:%H:%M:%S +0000", time.gmtime()), "timeEpoch": time.time_ns() // 10**6,
     }
     return {
-        "version": "2.0", "routeKey": "$default", "rawPath": "/mcp", "rawQueryString": "", "headers": headers,
+        "version": "2.0", "routeKey": "$default", "rawPath": path, "rawQueryString": "", "headers": headers,
         "requestContext": {**context, **({"authorizer": {"iam": signer}} if signer else {})},
-        "body": json.dumps(message), "isBase64Encoded": False,
+        "isBase64Encoded": False, **({"body": body} if body else {}),
     }
 
 
@@ -102,6 +115,16 @@ def response_of(payload):
         return int(response["statusCode"]), headers, body
     except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise CheckError(f"the result is not a response of HTTP: {payload[:300]!r}") from error
+
+
+def examine_metadata(response):
+    status, _, body = response
+    if status != 200:
+        raise CheckError(f"{METADATA}: status {status}: {body[:300].decode(errors='replace')}")
+    try:
+        json.loads(body)["issuer"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise CheckError(f"{METADATA}: no metadata: {body[:300].decode(errors='replace')}") from error
 
 
 def examine(request, response, needs_token):

@@ -66,7 +66,7 @@ STAND_INS = {
     },
     "AWS::RDS::DBProxyTargetGroup": {},
     "AWS::Scheduler::Schedule": {},
-    "AWS::SecretsManager::Secret": {},
+    "AWS::SecretsManager::Secret": {"Id": ARN.format("secretsmanager", "secret:authorization-server/signing-keys-AbCdEf")},
     "AWS::WAFv2::WebACL": {"Arn": ARN.format("wafv2", "global/webacl/mcp/1")},
 }
 

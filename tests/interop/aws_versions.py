@@ -19,7 +19,7 @@ answering = [None]
 migrating = [None]
 # The same in place of a function that runs tasks.
 running_tasks = [None]
-# Each invocation: the version, and the method of JSON-RPC.
+# Each invocation: the version, and the method of JSON-RPC, or the path of a request without a body.
 invocations = []
 
 
@@ -101,7 +101,7 @@ def invoke(self, function_name, qualifier, body, headers, response_headers):
         invocations.append((str(function.version), *event))
         payload = (running_tasks[0] or run_tasks)(function, event)
     else:
-        invocations.append((str(function.version), json.loads(event["body"])["method"]))
+        invocations.append((str(function.version), json.loads(event["body"])["method"] if "body" in event else event["rawPath"]))
         payload = (answering[0] or answer)(function, event)
     if isinstance(payload, Exception):
         response_headers["x-amz-function-error"] = "Unhandled"

@@ -8,13 +8,15 @@ import tools
 
 OURS = {path.parent.name for path in (tools.PROJECT / "crates").glob("*/Cargo.toml")}
 FUNCTIONS = [tools.PROJECT / "functions" / name for name in sorted(tools.SHIPPED)]
+# An authorization server is no MCP server: its endpoints, and the secrets that they need, are no part of mcp-lambda.
+NAMED = {tools.AUTHORIZATION_SERVER: {"mcp-authorization-server", "mcp-aws", "mcp-lambda"}}
 
 
 @pytest.mark.parametrize("folder", [*FUNCTIONS, tools.PROJECT / "bench" / "subject"], ids=lambda folder: folder.name)
 def test_a_function_names_one_crate_of_ours_and_has_a_version_of_its_own(folder):
     manifest = tomllib.loads((folder / "Cargo.toml").read_text())
 
-    assert OURS & manifest["dependencies"].keys() == {"mcp-lambda"}
+    assert OURS & manifest["dependencies"].keys() == NAMED.get(folder.name, {"mcp-lambda"})
     assert OURS & manifest.get("dev-dependencies", {}).keys() <= {"dsql-emulator", "mcp-testing"}
     if folder in FUNCTIONS:
         assert isinstance(manifest["package"]["version"], str)

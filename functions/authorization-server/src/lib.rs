@@ -1,0 +1,109 @@
+//! An OAuth authorization server on a Function URL of its own: settings, the store in Postgres or Aurora DSQL, and the log. The server
+//! itself is the crate `mcp-authorization-server`.
+//!
+//! The function serves no MCP requests: each path is one of the authorization server, or does not exist.
+
+mod config;
+
+use std::{
+    convert::Infallible,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+
+use http::{Request, Response, StatusCode};
+use mcp_authorization_server::{
+    AuthorizationServer, MAX_BODY_BYTES, RefreshLifetimes, RequestContext, Settings, Upstream,
+};
+use mcp_lambda::{
+    InitError, McpService, Server,
+    postgres::{PostgresStore, Schema},
+    transport::{Body, Invocation, PublicUrl, SourceAddress},
+};
+use sqlx::migrate::Migrator;
+
+pub use config::Config;
+
+/// The schema: the tables of the store, and no others.
+pub static SCHEMA: Schema = Schema { postgres: Migrator::DEFAULT, dsql: Migrator::DEFAULT, grants: &[] };
+
+/// Lifetime of access tokens.
+const TOKEN_LIFETIME: Duration = Duration::from_secs(10 * 60);
+
+/// Builds the service. A database or an identity provider that does not respond is not an error: metadata and keys are served.
+///
+/// # Errors
+///
+/// When a secret cannot be read or is invalid, or no keys can be derived from the state key.
+pub async fn service(config: Config) -> Result<McpService, InitError> {
+    let Config { http, database, state_key, upstream, keys, resources, clients, registration, documents } = config;
+    let now = SystemTime::now();
+    let unusable = |what: &str| InitError::new(format!("could not read {what}"));
+    upstream.client_secret.get(now).await.map_err(|error| unusable("the client secret").with_source(error))?;
+    keys.get(now).await.map_err(|error| unusable("the signing keys").with_source(error))?;
+    let settings = Settings {
+        resources,
+        keys,
+        upstream: Upstream::new(upstream)?,
+        clients,
+        registration,
+        documents,
+        token_lifetime: TOKEN_LIFETIME,
+        refresh: RefreshLifetimes::default(),
+    };
+    let store = Arc::new(PostgresStore::new(database));
+    let own = AuthorizationServer::new(settings, Arc::clone(&store) as _, &state_key)
+        .map_err(|error| InitError::new("could not create the authorization server").with_source(error))?;
+    let own = Arc::new(own);
+    let serve = tower::service_fn(move |request| serve(Arc::clone(&own), request));
+    let server = Server::new("authorization-server", env!("CARGO_PKG_VERSION"), ());
+    let server = server.on_close(async move |_| store.close().await);
+    // In place of the MCP endpoint, not around it.
+    Ok(McpService::new(server, http)?.layer(tower::layer::layer_fn(move |_| serve.clone())))
+}
+
+/// Serves a request, and logs it.
+async fn serve(server: Arc<AuthorizationServer>, request: Request<Body>) -> Result<Response<Body>, Infallible> {
+    let begin = Instant::now();
+    let invocation = request.extensions().get::<Invocation>();
+    let request_id = invocation.map(|own| own.request_id.clone()).unwrap_or_default();
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let response = respond(&server, request).await;
+    let status = response.status();
+    // Any text can be the path of a request that is not found.
+    let path = if status == StatusCode::NOT_FOUND { "" } else { &path };
+    let count = |statuses: &[StatusCode]| statuses.contains(&status).then_some(1_u64);
+    tracing::info!(
+        request_id,
+        method = method.as_str(),
+        path,
+        status = status.as_u16(),
+        histogram.duration_ms = begin.elapsed().as_secs_f64() * 1000.0,
+        monotonic_counter.faults = count(&[StatusCode::INTERNAL_SERVER_ERROR]),
+        monotonic_counter.unavailable_calls = count(&[StatusCode::SERVICE_UNAVAILABLE, StatusCode::GATEWAY_TIMEOUT]),
+        "a request was handled"
+    );
+    Ok(response)
+}
+
+async fn respond(server: &AuthorizationServer, request: Request<Body>) -> Response<Body> {
+    let (parts, body) = request.into_parts();
+    // The platform did not set the name in the request: there is no issuer.
+    let Some(issuer) = parts.extensions.get::<PublicUrl>().cloned() else {
+        return empty(StatusCode::MISDIRECTED_REQUEST);
+    };
+    let body = body.bytes().await;
+    if body.len() > MAX_BODY_BYTES {
+        return empty(StatusCode::PAYLOAD_TOO_LARGE);
+    }
+    let deadline = parts.extensions.get().and_then(Invocation::answer_by);
+    let address = parts.extensions.get().map(|SourceAddress(address)| *address);
+    let context = RequestContext { issuer: issuer.as_str(), address, now: SystemTime::now(), deadline };
+    server.handle(&Request::from_parts(parts, body), &context).await.map(Body::whole)
+}
+
+fn empty(status: StatusCode) -> Response<Body> {
+    let mut response = Response::new(Body::default());
+    *response.status_mut() = status;
+    response
+}
