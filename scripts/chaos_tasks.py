@@ -219,7 +219,9 @@ class StateKey:
             def do_POST(self):
                 stage = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["VersionStage"]
                 text = own.versions.get(stage)
-                status, body = (200, {"SecretString": text}) if text else (400, {"__type": "ResourceNotFoundException"})
+                # A version seals once it is 15 minutes old.
+                version = {"SecretString": text, "CreatedDate": time.time() - 3600}
+                status, body = (200, version) if text else (400, {"__type": "ResourceNotFoundException"})
                 content = json.dumps(body).encode()
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(content)))

@@ -1,6 +1,9 @@
 //! Secrets in AWS Secrets Manager.
 
-use std::fmt;
+use std::{
+    fmt,
+    time::{Duration, SystemTime},
+};
 
 use mcp_server::InitError;
 use serde_json::{Map, Value, json};
@@ -35,6 +38,8 @@ pub struct SecretText(Zeroizing<String>);
 pub struct SecretVersions {
     /// The version with the staging label `AWSCURRENT`.
     pub current: SecretText,
+    /// When the current version was created, if the response has the time.
+    pub current_created: Option<SystemTime>,
     /// The version with the staging label `AWSPREVIOUS`. `None` for a secret that was never rotated. Equal to `current` if
     /// the secret is rotated between the two reads.
     pub previous: Option<SecretText>,
@@ -51,6 +56,12 @@ impl fmt::Debug for SecretText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("SecretText(..)")
     }
+}
+
+/// A version of a secret.
+struct Version {
+    text: SecretText,
+    created: Option<SystemTime>,
 }
 
 impl StoredSecret {
@@ -100,7 +111,7 @@ impl StoredSecret {
     /// - [`AwsError::Credentials`]: there are no valid credentials.
     /// - [`AwsError::Signature`]: the request cannot be signed.
     pub async fn current(&self, answer_by: Option<std::time::Instant>) -> Result<SecretText, AwsError> {
-        self.read(CURRENT, deadline(answer_by)).await?.ok_or(NOT_FOUND)
+        Ok(self.read(CURRENT, deadline(answer_by)).await?.ok_or(NOT_FOUND)?.text)
     }
 
     /// Fetches the current version and the previous one (`AWSPREVIOUS`). Use it for keys: data that was encrypted before a
@@ -115,14 +126,18 @@ impl StoredSecret {
         // order would miss that version.
         let current = self.read(CURRENT, deadline).await?.ok_or(NOT_FOUND)?;
         let previous = self.read(PREVIOUS, deadline).await?;
-        Ok(SecretVersions { current, previous })
+        Ok(SecretVersions {
+            current: current.text,
+            current_created: current.created,
+            previous: previous.map(|version| version.text),
+        })
     }
 
     /// Fetches the version with a staging label. `None` if no version has the label.
-    async fn read(&self, stage: &str, deadline: Instant) -> Result<Option<SecretText>, AwsError> {
+    async fn read(&self, stage: &str, deadline: Instant) -> Result<Option<Version>, AwsError> {
         let body = json!({ "SecretId": self.arn, "VersionStage": stage }).to_string();
         match self.service.call(READ, &Zeroizing::new(body), deadline).await? {
-            Ok(members) => text(members).map(Some),
+            Ok(members) => version(members).map(Some),
             Err(RejectionCode(code)) if code == "ResourceNotFoundException" => Ok(None),
             Err(code) => Err(rejected(code)),
         }
@@ -140,14 +155,18 @@ impl fmt::Debug for StoredSecret {
 
 const NOT_FOUND: AwsError = AwsError::Secret("no secret has this ARN");
 
-fn text(mut members: Map<String, Value>) -> Result<SecretText, AwsError> {
+fn version(mut members: Map<String, Value>) -> Result<Version, AwsError> {
     let Some(Value::String(text)) = members.remove("SecretString") else {
         return Err(AwsError::Secret("it is binary, not text"));
     };
     let text = Zeroizing::new(text);
+    // Seconds since 1970, with a fraction.
+    let created = members.get("CreatedDate").and_then(Value::as_f64);
+    let created = created.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    let created = created.and_then(|since| SystemTime::UNIX_EPOCH.checked_add(since));
     match text.trim() {
         "" => Err(AwsError::Secret("it is empty")),
-        trimmed => Ok(SecretText(Zeroizing::new(trimmed.to_owned()))),
+        trimmed => Ok(Version { text: SecretText(Zeroizing::new(trimmed.to_owned())), created }),
     }
 }
 

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a failure here is a failed test")]
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use mcp_testing::{ScriptedServer, TEST_AWS_CREDENTIALS as KEYS, TEST_SECRET_ARN as ARN};
 use serde_json::json;
@@ -46,6 +46,25 @@ async fn a_request_is_signed_for_the_region_of_the_secret() {
         &json!({ "SecretId": ARN, "VersionStage": "AWSCURRENT" }).to_string(),
     ] {
         assert!(requests[0].contains(part), "{part}: {}", requests[0]);
+    }
+}
+
+#[tokio::test]
+async fn the_time_of_a_version_is_read_if_it_is_one() {
+    for (created, expected) in [
+        (json!(1_700_000_000.5), Some(Duration::from_millis(1_700_000_000_500))),
+        (json!(null), None),
+        (json!("2023-11-14"), None),
+        (json!(-1), None),
+        (json!(1e300), None),
+    ] {
+        let body = json!({ "SecretString": "text", "CreatedDate": created }).to_string();
+        let peer = ScriptedServer::start(move |_, _| (200, body.clone())).await;
+
+        let versions = stored(&peer.url(""), &KEYS).versions(None).await.unwrap();
+
+        let since = versions.current_created.map(|time| time.duration_since(SystemTime::UNIX_EPOCH).unwrap());
+        assert_eq!(since, expected, "{created}");
     }
 }
 

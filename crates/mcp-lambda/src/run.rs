@@ -60,7 +60,7 @@ where
             crate::tasks::read_variables(env);
             warn_unknown_variables(env);
             let service = service(config).await?;
-            #[cfg(all(feature = "secrets", feature = "store"))]
+            #[cfg(all(feature = "secrets", any(feature = "interactive", feature = "store")))]
             service.connect_secrets(env)?;
             #[cfg(feature = "tasks")]
             service.connect_tasks(env)?;

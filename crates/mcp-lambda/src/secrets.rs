@@ -1,17 +1,21 @@
 //! Variables whose values are in Secrets Manager, with the feature `secrets`: the state key.
 
+use std::time::{Duration, SystemTime};
+
 use mcp_aws::{SecretText, StoredSecret};
-#[cfg(feature = "store")]
-use mcp_server::{BoxError, store::LoadStateKey};
+#[cfg(any(feature = "interactive", feature = "store"))]
+use mcp_server::{BoxError, LoadStateKey};
 use mcp_server::{InitError, StateKey};
 
-#[cfg(feature = "store")]
+#[cfg(any(feature = "interactive", feature = "store"))]
 use crate::McpService;
 use crate::{
     Env,
     config::{STATE_KEY, STATE_KEY_FORMAT, STATE_KEY_SECRET_ARN},
 };
 
+/// How long a version is current before it seals.
+const SEALS_AFTER: Duration = Duration::from_secs(15 * 60);
 /// Length of the password that a CloudFormation template generates for a key: letters and digits, which are Base64.
 const GENERATED_LENGTH: usize = 42;
 /// Makes 32 bytes in Base64 of any such password.
@@ -22,12 +26,13 @@ impl Env {
     /// of `MCP_STATE_KEY`. [`main`](crate::main) does so before it reads the configuration; a `main` of your own calls this.
     ///
     /// The first key is the current version of the secret (`AWSCURRENT`). The second one, which is only accepted, is the
-    /// previous version (`AWSPREVIOUS`), if there is one. A version is 32 bytes in Base64, or 42 letters and digits, as
+    /// previous version (`AWSPREVIOUS`), if there is one. In the first 15 minutes of a version, the previous one comes first.
+    /// A version is 32 bytes in Base64, or 42 letters and digits, as
     /// `GenerateSecretString` of CloudFormation can generate them. A previous version in another format is ignored, with a
     /// warning in the log.
     ///
-    /// Takes at most five seconds. The secret is read once: an environment that runs keeps its keys, except
-    /// those of a store with `McpService::connect_secrets`.
+    /// Takes at most five seconds. The secret is read once: an environment that runs keeps its keys, unless
+    /// `McpService::connect_secrets` replaces them.
     ///
     /// # Errors
     ///
@@ -47,28 +52,28 @@ impl Env {
     }
 }
 
-#[cfg(feature = "store")]
+#[cfg(any(feature = "interactive", feature = "store"))]
 impl McpService {
-    /// Loads the state key again from the secret of `MCP_STATE_KEY_SECRET_ARN`, if that variable is set, when a row of the store was
-    /// sealed by an environment with a newer version: at most once a minute. [`main`](crate::main) does so. Call it in a `main` of your
-    /// own.
+    /// Loads the state key again from the secret of `MCP_STATE_KEY_SECRET_ARN`, if that variable is set, when a `requestState`, another
+    /// value that a client sends back, or a row of the store was sealed by an environment with a newer version: at most once a minute.
+    /// [`main`](crate::main) does so. Call it in a `main` of your own.
     ///
     /// # Errors
     ///
     /// When the value is not the ARN of a secret, or there are no AWS credentials.
     pub fn connect_secrets(&self, env: &Env) -> Result<(), InitError> {
-        if let (Some(arn), Some(store)) = (env.get(STATE_KEY_SECRET_ARN), self.server().store()) {
+        if let Some(arn) = env.get(STATE_KEY_SECRET_ARN) {
             let secret = StoredSecret::from_env(STATE_KEY_SECRET_ARN, arn, |name| env.get(name))?;
-            store.load_keys_by(self.server().name(), std::sync::Arc::new(Loader(secret)));
+            self.server().load_state_key_by(std::sync::Arc::new(Loader(secret)));
         }
         Ok(())
     }
 }
 
-#[cfg(feature = "store")]
+#[cfg(any(feature = "interactive", feature = "store"))]
 struct Loader(StoredSecret);
 
-#[cfg(feature = "store")]
+#[cfg(any(feature = "interactive", feature = "store"))]
 impl LoadStateKey for Loader {
     fn load(&self) -> std::pin::Pin<Box<dyn Future<Output = Result<StateKey, BoxError>> + Send + '_>> {
         Box::pin(async {
@@ -88,7 +93,12 @@ async fn read(secret: &StoredSecret) -> Result<String, InitError> {
     let Some(previous) = versions.previous.filter(|previous| *previous != versions.current) else {
         return Ok(current);
     };
+    let seals = versions
+        .current_created
+        .is_none_or(|created| SystemTime::now().duration_since(created).is_ok_and(|age| age >= SEALS_AFTER));
     Ok(match key(&previous) {
+        // The last key is the oldest one.
+        Some(previous) if !seals => format!("{previous},{current},{previous}"),
         Some(previous) => format!("{current},{previous}"),
         None => {
             tracing::warn!("the previous version of the state key is not a key, and is ignored");

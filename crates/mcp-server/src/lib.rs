@@ -100,6 +100,8 @@ pub use policy::pseudonym::Pseudonyms;
 pub use policy::{Access, Authorization, Enforcement, ScopeNames, principal::Principal};
 pub use server::{Server, Settings};
 pub use state_key::StateKey;
+#[cfg(any(feature = "interactive", feature = "store"))]
+pub use state_key::rotation::LoadStateKey;
 #[doc(no_inline)]
 pub use tokio_util::sync::CancellationToken;
 #[cfg(feature = "tasks")]

@@ -17,8 +17,10 @@ use crate::limits::{
     limiter::{Anonymous, Limits},
     rate_limit::RateLimit,
 };
+#[cfg(any(feature = "interactive", feature = "store"))]
+use crate::state_key::rotation::KeyLoader;
 #[cfg(feature = "store")]
-use crate::store::{SealedStore, Store, StoreKeys};
+use crate::store::{SealedStore, Store};
 use crate::{
     Access, Authorization, BuildError, BuiltServer, Caching, List, Prompt, Resource, ResourceTemplate, StateKey, Tool,
     dispatch::{
@@ -280,8 +282,17 @@ impl<S: Send + Sync + 'static> Server<S> {
     /// authentication; when a resource template requires less than a resource that it matches, or than a later
     /// template whose URIs it matches.
     pub fn build(self, settings: Settings) -> Result<BuiltServer, BuildError> {
+        #[cfg(any(feature = "interactive", feature = "store"))]
+        let key_loader = Arc::<KeyLoader>::default();
         #[cfg(feature = "store")]
-        let store = self.store.map(|store| sealed(store, &self.info.name, settings.state_key.as_ref())).transpose()?;
+        let store = match (self.store, &settings.state_key) {
+            (None, _) => None,
+            (Some(_), None) => return Err(BuildError::NoStoreKey),
+            (Some(store), Some(key)) => {
+                let sealed = SealedStore::of_server(store, &self.info.name, key, Arc::clone(&key_loader));
+                Some(sealed.ok_or(BuildError::UnusableStateKey)?)
+            }
+        };
         #[cfg(feature = "limits")]
         let limits = {
             let is_limited = self.limit.is_some() || matches!(self.anonymous_limit, Anonymous::Limit(_));
@@ -317,7 +328,8 @@ impl<S: Send + Sync + 'static> Server<S> {
         #[cfg(all(feature = "interactive", feature = "store"))]
         let questions = match (&cipher, &store, &settings.state_key) {
             (Some(_), Some(store), Some(key)) => {
-                Some(LegacyQuestions::new(key, &info.name, store.clone()).ok_or(BuildError::UnusableStateKey)?)
+                let questions = LegacyQuestions::new(key, &info.name, store.clone(), Arc::clone(&key_loader));
+                Some(questions.ok_or(BuildError::UnusableStateKey)?)
             }
             _ => None,
         };
@@ -364,19 +376,14 @@ impl<S: Send + Sync + 'static> Server<S> {
             limits,
             #[cfg(feature = "store")]
             store,
+            #[cfg(any(feature = "interactive", feature = "store"))]
+            key_loader,
             #[cfg(feature = "tasks")]
             waker: std::sync::RwLock::new(None),
             #[cfg(all(feature = "interactive", feature = "store"))]
             questions,
         }))
     }
-}
-
-#[cfg(feature = "store")]
-fn sealed(store: Arc<dyn Store>, server: &str, key: Option<&StateKey>) -> Result<SealedStore, BuildError> {
-    let key = key.ok_or(BuildError::NoStoreKey)?;
-    let keys = StoreKeys::from_state_key(server, key).ok_or(BuildError::UnusableStateKey)?;
-    Ok(SealedStore::new(store, keys))
 }
 
 /// Settings of a deployment.

@@ -6,55 +6,58 @@ use std::fmt;
 use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Salt};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 
+#[cfg(any(feature = "interactive", feature = "store"))]
+pub(crate) mod rotation;
+#[cfg(any(feature = "interactive", feature = "store"))]
+pub(crate) mod sealing;
+
 const KEY_BYTES: usize = 32;
+const MAX_KEYS: usize = 3;
 
 /// The secret key that encrypts `requestState` and keys pseudonyms. It must be the same in every execution environment of a server.
 ///
-/// For rotation, give two keys: the first encrypts, both decrypt.
+/// For rotation, give up to three keys: the first encrypts, all of them decrypt.
 #[derive(Clone)]
 #[cfg_attr(
     not(any(feature = "interactive", feature = "store")),
     allow(dead_code, reason = "a key is used only with a feature")
 )]
 pub struct StateKey {
-    current: [u8; KEY_BYTES],
-    previous: Option<[u8; KEY_BYTES]>,
+    /// One to three keys.
+    keys: Vec<[u8; KEY_BYTES]>,
 }
 
 impl StateKey {
-    /// Parses a key of 32 bytes in Base64, or two of them: `current,previous`. Returns `None` for other text.
+    /// Parses a key of 32 bytes in Base64, or up to three of them, separated by commas: the first encrypts, and the last is the
+    /// oldest. A key may be repeated. Returns `None` for other text.
     pub fn parse(text: &str) -> Option<Self> {
-        let mut keys = text.split(',').map(|key| {
+        let keys = text.split(',').take(MAX_KEYS + 1).map(|key| {
             let bytes = BASE64_STANDARD.decode(key.trim()).ok()?;
             <[u8; KEY_BYTES]>::try_from(bytes).ok()
         });
-        let current = keys.next()??;
-        let previous = match keys.next() {
-            Some(previous) => Some(previous?),
-            None => None,
-        };
-        keys.next().is_none().then_some(Self { current, previous })
+        let keys: Vec<_> = keys.collect::<Option<_>>()?;
+        (keys.len() <= MAX_KEYS).then_some(Self { keys })
     }
 
     #[cfg(feature = "pseudonyms")]
-    pub(crate) fn current(&self) -> &[u8; KEY_BYTES] {
-        &self.current
+    pub(crate) fn current(&self) -> Option<&[u8; KEY_BYTES]> {
+        self.keys.first()
     }
 
     /// Derives a key for a purpose of your own from each of the keys, the current one first: encrypt with the first, decrypt with
-    /// both. Keys of different servers and of different purposes are independent (HKDF, RFC 5869). `None` if the derivation fails.
+    /// all. Keys of different servers and of different purposes are independent (HKDF, RFC 5869). `None` if the derivation fails.
     #[cfg(feature = "store")]
     pub fn derive(&self, server: &str, purpose: &str) -> Option<Vec<[u8; KEY_BYTES]>> {
         // The length separates both texts.
         let length = (server.len() as u64).to_be_bytes();
         let info: [&[u8]; 3] = [&length, server.as_bytes(), purpose.as_bytes()];
-        self.all().map(|secret| derive(secret, b"mcp application key", &info)).collect()
+        self.all().iter().map(|secret| derive(secret, b"mcp application key", &info)).collect()
     }
 
-    /// Returns both keys, the current one first.
+    /// Returns all keys, the one that encrypts first.
     #[cfg(any(feature = "interactive", feature = "store"))]
-    pub(crate) fn all(&self) -> impl Iterator<Item = &[u8; KEY_BYTES]> {
-        [Some(&self.current), self.previous.as_ref()].into_iter().flatten()
+    pub(crate) fn all(&self) -> &[[u8; KEY_BYTES]] {
+        &self.keys
     }
 }
 
@@ -92,11 +95,12 @@ mod tests {
     #[test]
     fn only_32_bytes_in_base64_are_a_key() {
         let (short, long) = (BASE64_STANDARD.encode([1; 31]), BASE64_STANDARD.encode([1; 33]));
-        let three = [key(1), key(2), key(3)].join(",");
-        for text in ["", "secret", &short, &long, &format!("{},", key(1)), &format!(",{}", key(1)), &three] {
+        let four = [key(1), key(2), key(3), key(1)].join(",");
+        for text in ["", "secret", &short, &long, &format!("{},", key(1)), &format!(",{}", key(1)), &four] {
             assert!(StateKey::parse(text).is_none(), "{text}");
         }
-        assert_eq!(format!("{:?}", StateKey::parse(&key(1)).unwrap()), "StateKey(..)");
+        let three = [key(1), key(2), key(1)].join(",");
+        assert_eq!(format!("{:?}", StateKey::parse(&three).unwrap()), "StateKey(..)");
     }
 
     #[cfg(feature = "store")]

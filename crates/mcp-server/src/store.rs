@@ -4,7 +4,6 @@
 //! | --- | --- |
 //! | [`SealedStore`], [`StoreId`] | the store that requests use: rows of a caller, sealed |
 //! | [`StoreKeys`] | the secrets of a server, for digests and values |
-//! | [`LoadStateKey`] | the interface of what loads the state key again after a rotation |
 //! | [`Store`] | the interface of implementations |
 //! | [`MemoryStore`] | the implementation for tests and development; `mcp-postgres` has the one for deployments |
 
@@ -20,4 +19,4 @@ pub use rows::{
     Store, StoreClock, StoreError, StoreFuture, StoredValue, SubjectDeletion, SubjectKey, Version, validate_limit,
     validate_within,
 };
-pub use sealed::{LoadStateKey, SealedStore, StoreId};
+pub use sealed::{SealedStore, StoreId};

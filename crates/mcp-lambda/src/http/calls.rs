@@ -93,9 +93,11 @@ impl McpService {
             return self.reject_limited(exchange, request, revision, &limited);
         }
         #[cfg(all(feature = "interactive", feature = "store"))]
-        if let Some(session) = self.asked_session(exchange, revision, &resolved) {
+        if let Some(session) = self.asked_session(exchange, revision, &resolved).await {
             return self.run_and_ask(exchange, request, resolved, meta, &session).await;
         }
+        #[cfg(feature = "interactive")]
+        resolved.load_state_key().await;
         let (notifications, mut receiver) = exchange.notifications(&meta, revision);
         let mut work = match resolved.run(Call { id: request.id.clone(), meta, notifications }) {
             CallResponse::Ready(outcome) => {

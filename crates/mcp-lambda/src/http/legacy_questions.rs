@@ -57,14 +57,14 @@ pub(super) fn without_rounds(params: RequestParams<'_>, revision: ProtocolVersio
 impl McpService {
     /// The session of a request whose handler may ask; `None` if its client cannot be asked. An id that is missing or does not open
     /// is ignored: clients do not initialize anew.
-    pub(super) fn asked_session(
+    pub(super) async fn asked_session(
         &self,
         exchange: &Exchange<'_>,
         revision: ProtocolVersion,
         resolved: &Resolved<'_>,
     ) -> Option<LegacySession> {
         let questions = self.server.questions().filter(|_| revision == REVISION && exchange.accept.event_stream)?;
-        resolved.is_interactive().then(|| session_of(questions, exchange)).flatten()
+        if resolved.is_interactive() { session_of(questions, exchange).await } else { None }
     }
 
     /// Adds the session id to the response to `initialize`.
@@ -164,7 +164,7 @@ impl McpService {
             Message::Response(response) => Some(self.answer(exchange, questions, response).await),
             Message::Notification(notification) if notification.method == method::NOTIFICATIONS_CANCELLED => {
                 let id = cancelled_id(notification.params?)?;
-                let session = session_of(questions, exchange)?;
+                let session = session_of(questions, exchange).await?;
                 #[cfg(feature = "limits")]
                 if let Err(limited) = self.item(exchange, method::PING, None).count_continuation(exchange.address).await
                 {
@@ -194,7 +194,7 @@ impl McpService {
         let Some(RequestId::String(id)) = &response.id else {
             return invalid();
         };
-        let Some(question) = questions.open_question(caller, id, now) else {
+        let Some(question) = questions.open_question(caller, id, now).await else {
             return invalid();
         };
         let params = item_params(question.method(), question.item());
@@ -248,9 +248,9 @@ fn result_that_asks(outcome: &CallOutcome) -> Option<&str> {
     Some(result.as_str())
 }
 
-fn session_of(questions: &LegacyQuestions, exchange: &Exchange<'_>) -> Option<LegacySession> {
+async fn session_of(questions: &LegacyQuestions, exchange: &Exchange<'_>) -> Option<LegacySession> {
     let id = headers::single(exchange.headers, &headers::SESSION_ID).ok()??;
-    questions.open_session(id)
+    questions.open_session(id).await
 }
 
 fn cancelled_id(params: &RawValue) -> Option<RequestId> {

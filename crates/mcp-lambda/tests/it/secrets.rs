@@ -1,6 +1,9 @@
 //! The state key in Secrets Manager: a stand-in on loopback, with the versions that a rotation leaves.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    sync::{Arc, Mutex},
+    time::SystemTime,
+};
 
 use garde::Validate;
 use mcp_lambda::{Env, FromEnv, HttpConfig, InitError, InteractiveContext, McpService};
@@ -21,8 +24,8 @@ const NEW: &str = "YW5vdGhlciBrZXkgb2YgdGhpcnR5LXR3byBieXRlcy4=";
 const GENERATED: &str = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOP";
 
 /// Secrets Manager with one secret.
-struct Secrets {
-    _server: ScriptedServer,
+pub(super) struct Secrets {
+    server: ScriptedServer,
     url: String,
     versions: Arc<Mutex<Versions>>,
 }
@@ -32,28 +35,46 @@ struct Secrets {
 struct Versions {
     current: Option<&'static str>,
     previous: Option<&'static str>,
+    /// The age of the current version, in seconds; `None` if the response does not have it.
+    age: Option<u64>,
 }
 
 impl Secrets {
-    async fn start(current: &'static str) -> Self {
-        let versions = Arc::new(Mutex::new(Versions { current: Some(current), previous: None }));
+    pub(super) async fn start(current: &'static str) -> Self {
+        let versions = Arc::new(Mutex::new(Versions { current: Some(current), ..Versions::default() }));
         let shared = Arc::clone(&versions);
         let server = ScriptedServer::start(move |_, request| {
             assert!(request.contains(ARN), "{request}");
-            let Versions { current, previous } = *shared.lock().unwrap();
+            let Versions { current, previous, age } = *shared.lock().unwrap();
+            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs_f64();
+            let created = age.map(|age| now - age as f64);
             match if request.contains("AWSPREVIOUS") { previous } else { current } {
-                Some(text) => (200, json!({ "SecretString": text }).to_string()),
+                Some(text) => (200, json!({ "SecretString": text, "CreatedDate": created }).to_string()),
                 None => (400, json!({ "__type": "ResourceNotFoundException" }).to_string()),
             }
         })
         .await;
-        Self { url: server.url(""), versions, _server: server }
+        Self { url: server.url(""), versions, server }
     }
 
     /// Makes the current version the previous one, as `PutSecretValue` does.
-    fn rotate(&self, current: &'static str) {
+    pub(super) fn rotate(&self, current: &'static str) {
         let mut versions = self.versions.lock().unwrap();
-        *versions = Versions { current: Some(current), previous: versions.current };
+        *versions = Versions { current: Some(current), previous: versions.current, age: None };
+    }
+
+    fn set_age(&self, seconds: u64) {
+        self.versions.lock().unwrap().age = Some(seconds);
+    }
+
+    /// Makes an environment load the key again.
+    pub(super) fn connect(&self, service: &McpService) {
+        service.connect_secrets(&Env::from_pairs(self.variables())).unwrap();
+    }
+
+    /// The number of reads so far.
+    pub(super) fn reads(&self) -> usize {
+        self.server.requests().len()
     }
 
     fn variables(&self) -> Vec<(&'static str, &str)> {
@@ -123,6 +144,50 @@ async fn what_was_sealed_before_a_rotation_is_opened_after_it_until_the_next_one
     secrets.rotate(GENERATED);
     let last = secrets.environment().await.unwrap();
     assert!(opens(&last, &asked_after).await && !opens(&last, &asked).await);
+}
+
+#[tokio::test]
+async fn a_version_seals_after_it_was_current_for_15_minutes() {
+    let secrets = Secrets::start(OLD).await;
+    secrets.set_age(0);
+    let before = secrets.environment().await.unwrap();
+    secrets.rotate(NEW);
+    secrets.set_age(14 * 60);
+    let during = secrets.environment().await.unwrap();
+    secrets.set_age(15 * 60);
+    let after = secrets.environment().await.unwrap();
+
+    let [asked_before, asked_during, asked_after] =
+        [exchange(&before, call()).await, exchange(&during, call()).await, exchange(&after, call()).await];
+
+    assert!(opens(&before, &asked_during).await && opens(&after, &asked_during).await);
+    assert!(opens(&during, &asked_before).await && opens(&during, &asked_after).await);
+    assert!(!opens(&before, &asked_after).await);
+}
+
+#[tokio::test]
+async fn a_running_environment_loads_the_key_for_a_state_of_a_newer_one_once_a_minute() {
+    let secrets = Secrets::start(OLD).await;
+    let running = secrets.environment().await.unwrap();
+    secrets.connect(&running);
+    secrets.rotate(NEW);
+    let asked = exchange(&secrets.environment().await.unwrap(), call()).await;
+    let before = secrets.reads();
+
+    for state in ["", "A", "Aw", &"x".repeat(9000)] {
+        let forged = call().param("requestState", json!(state));
+        assert_eq!(exchange(&running, forged).await.status_and_code(), (200, -32602));
+    }
+    assert_eq!(secrets.reads(), before, "a text without a key id loads nothing");
+    assert!(opens(&running, &asked).await);
+    let asked_by_running = exchange(&running, call()).await;
+    assert!(opens(&secrets.environment().await.unwrap(), &asked_by_running).await);
+
+    secrets.rotate(GENERATED);
+    let newest = exchange(&secrets.environment().await.unwrap(), call()).await;
+    let before = secrets.reads();
+    assert!(!opens(&running, &newest).await && !opens(&running, &newest).await);
+    assert_eq!(secrets.reads(), before, "once a minute");
 }
 
 #[tokio::test]

@@ -24,6 +24,8 @@ pub(crate) struct Built {
     pub(crate) limits: Option<crate::limits::limiter::Limits>,
     #[cfg(feature = "store")]
     pub(crate) store: Option<crate::store::SealedStore>,
+    #[cfg(any(feature = "interactive", feature = "store"))]
+    pub(crate) key_loader: Arc<crate::state_key::rotation::KeyLoader>,
     #[cfg(feature = "tasks")]
     pub(crate) waker: std::sync::RwLock<Option<Arc<dyn crate::tasks::wake::WakeTask>>>,
     /// `None` for a server without a store, or without interactive handlers.

@@ -132,7 +132,7 @@ impl<'a> Resolved<'a> {
     }
 
     /// Reports whether the item's handler may send requests to the client.
-    #[cfg(all(feature = "interactive", feature = "store"))]
+    #[cfg(feature = "interactive")]
     pub fn is_interactive(&self) -> bool {
         let cipher = match &self.target {
             Some(Target::Tool(tool)) => tool.cipher,
@@ -198,6 +198,18 @@ impl<'a> Resolved<'a> {
         match &self.built.limits {
             Some(limits) => limits.count(&self.invocation, address, None).await,
             None => Ok(()),
+        }
+    }
+
+    /// Loads the state key again if `requestState` was sealed with an unknown key. Call it before [`run`](Self::run). It does nothing
+    /// for a request that is rejected.
+    #[cfg(feature = "interactive")]
+    pub async fn load_state_key(&self) {
+        let (Some(cipher), None) = (&self.built.cipher, &self.error) else { return };
+        if self.is_interactive()
+            && let Ok(Some(sealed)) = self.params.request_state()
+        {
+            cipher.load_key(&sealed, &self.built.key_loader).await;
         }
     }
 

@@ -2,23 +2,25 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use aws_lc_rs::{
-    aead::{AES_256_GCM_SIV, Aad, NONCE_LEN, Nonce, RandomizedNonceKey},
-    digest,
-};
+use aws_lc_rs::digest;
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::request_state::{Binding, MAX_STATE_BYTES, RequestState, SealError, StateCipher};
-use crate::state_key::{StateKey, derive};
+use crate::state_key::{
+    StateKey,
+    rotation::{CurrentKeys, KeyLoader},
+    sealing::{OpenError, SealingKeys},
+};
 
 /// Lifetime of a state: the time for the client's answer.
 const LIFETIME: Duration = Duration::from_secs(600);
 /// Maximum lifetime of all rounds of one request together.
 const TOTAL_LIFETIME: Duration = Duration::from_secs(3600);
 /// The first byte of each state: the version of its format.
-const FORMAT: u8 = 2;
+const FORMAT: u8 = 3;
 
 /// Returns the digest of a question's JSON text.
 pub(crate) fn digest_of(question: &str) -> String {
@@ -42,21 +44,13 @@ fn additional_data(binding: &Binding) -> serde_json::Result<Vec<u8>> {
     serde_json::to_vec(&Binding { method, item, arguments, issuer, subject, client_id: client_id.clone() })
 }
 
-/// Creates the cipher: AES-256-GCM-SIV (RFC 8452), which tolerates reuse of a nonce by environments that were
-/// restored from one snapshot. Reuse only reveals whether two states are equal.
+/// Creates the cipher.
 pub(crate) fn new_cipher(key: &StateKey, server: &str) -> Option<Box<dyn StateCipher>> {
-    let keys: Option<Vec<_>> = key
-        .all()
-        .map(|secret| {
-            let key = derive(secret, b"mcp requestState", &[&[FORMAT], server.as_bytes()])?;
-            RandomizedNonceKey::new(&AES_256_GCM_SIV, &key).ok()
-        })
-        .collect();
-    Some(Box::new(Keys(keys?)))
+    let derive = |key: &StateKey, server: &str| SealingKeys::new(FORMAT, key.all(), b"mcp requestState", server);
+    Some(Box::new(Keys(CurrentKeys::new(key, server, derive)?)))
 }
 
-/// The current key first.
-struct Keys(Vec<RandomizedNonceKey>);
+struct Keys(CurrentKeys<SealingKeys>);
 
 #[derive(Serialize, Deserialize)]
 struct Timed<T> {
@@ -69,11 +63,9 @@ impl StateCipher for Keys {
     fn seal(&self, state: &mut RequestState, binding: &Binding, now: SystemTime) -> Result<String, SealError> {
         let started = *state.started.get_or_insert(seconds(now));
         let expires = seconds(now + LIFETIME).min(started + TOTAL_LIFETIME.as_secs());
-        let mut text = serde_json::to_vec(&Timed { expires, state: &*state })?;
-        let aad = Aad::from(additional_data(binding)?);
-        let key = self.0.first().ok_or(SealError::Encryption)?;
-        let nonce = key.seal_in_place_append_tag(aad, &mut text).map_err(|_| SealError::Encryption)?;
-        let sealed = BASE64_URL_SAFE_NO_PAD.encode([&[FORMAT], nonce.as_ref().as_slice(), &text].concat());
+        let text = serde_json::to_vec(&Timed { expires, state: &*state })?;
+        let sealed = self.0.get().seal(&additional_data(binding)?, text).ok_or(SealError::Encryption)?;
+        let sealed = BASE64_URL_SAFE_NO_PAD.encode(sealed);
         if sealed.len() <= MAX_STATE_BYTES {
             return Ok(sealed);
         }
@@ -85,23 +77,26 @@ impl StateCipher for Keys {
     }
 
     fn open(&self, sealed: &str, binding: &Binding, now: SystemTime) -> Option<RequestState> {
-        if sealed.len() > MAX_STATE_BYTES {
-            return None;
-        }
-        let bytes = BASE64_URL_SAFE_NO_PAD.decode(sealed).ok()?;
-        let (nonce, text) = bytes.strip_prefix(&[FORMAT])?.split_first_chunk::<NONCE_LEN>()?;
-        let aad = additional_data(binding).ok()?;
-        let opened = self.0.iter().find_map(|key| {
-            let mut text = text.to_vec();
-            let nonce = Nonce::assume_unique_for_key(*nonce);
-            let length = key.open_in_place(nonce, Aad::from(&aad), &mut text).ok()?.len();
-            text.truncate(length);
-            Some(text)
-        })?;
+        let opened = self.0.get().open(&additional_data(binding).ok()?, &decode(sealed)?).ok()?;
         // Unbounded JSON: sealed by this server, at most 8 KiB.
         let Timed { expires, state } = serde_json::from_slice(&opened).ok()?;
         (seconds(now) < expires).then_some(state)
     }
+
+    fn load_key<'a>(&'a self, sealed: &'a str, loader: &'a KeyLoader) -> BoxFuture<'a, ()> {
+        Box::pin(async move {
+            let keys = self.0.get();
+            // The key is found before anything is authenticated.
+            let is_unknown = |bytes: Vec<u8>| keys.open(&[], &bytes) == Err(OpenError::UnknownKey);
+            if decode(sealed).is_some_and(is_unknown) {
+                self.0.newer_than(&keys, loader).await;
+            }
+        })
+    }
+}
+
+fn decode(sealed: &str) -> Option<Vec<u8>> {
+    (sealed.len() <= MAX_STATE_BYTES).then(|| BASE64_URL_SAFE_NO_PAD.decode(sealed).ok()).flatten()
 }
 
 fn seconds(time: SystemTime) -> u64 {

@@ -86,6 +86,13 @@ pub(crate) trait StateCipher: Send + Sync {
     fn seal(&self, state: &mut RequestState, binding: &Binding, now: SystemTime) -> Result<String, SealError>;
     /// Returns `None` for a state that was not sealed for this binding, or has expired.
     fn open(&self, sealed: &str, binding: &Binding, now: SystemTime) -> Option<RequestState>;
+    /// Loads the state key again if a state was sealed with an unknown key.
+    #[cfg(feature = "interactive")]
+    fn load_key<'a>(
+        &'a self,
+        sealed: &'a str,
+        loader: &'a crate::state_key::rotation::KeyLoader,
+    ) -> futures_util::future::BoxFuture<'a, ()>;
 }
 
 /// Creates the cipher of a server from its key and name. A plain function pointer, so that a server without

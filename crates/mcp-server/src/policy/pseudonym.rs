@@ -16,7 +16,7 @@ pub struct Pseudonyms(Key);
 impl Pseudonyms {
     /// Derives the key of a server. Servers that share a state key have different pseudonyms.
     pub fn new(key: &StateKey, server: &str) -> Option<Self> {
-        let key = derive(key.current(), b"mcp log subject", &[server.as_bytes()])?;
+        let key = derive(key.current()?, b"mcp log subject", &[server.as_bytes()])?;
         Some(Self(Key::new(HMAC_SHA256, &key)))
     }
 

@@ -2,23 +2,21 @@
 
 use std::fmt;
 
-use aws_lc_rs::{
-    aead::{AES_256_GCM_SIV, Aad, NONCE_LEN, Nonce, RandomizedNonceKey},
-    hmac::{Context, HMAC_SHA256, Key},
-};
+use aws_lc_rs::hmac::{Context, HMAC_SHA256, Key};
 
 use super::rows::{Kind, MAX_VALUE_BYTES, RowKey, StoreError, SubjectKey};
 use crate::{
     Principal,
-    state_key::{StateKey, derive},
+    state_key::{
+        StateKey, derive,
+        sealing::{OpenError, SealingKeys},
+    },
 };
 
 /// The first byte of a sealed value: the version of its format.
 const FORMAT: u8 = 1;
-const KEY_ID_BYTES: usize = 8;
-const TAG_BYTES: usize = 16;
 /// Size of a sealed value without its content, in bytes.
-pub(super) const OVERHEAD: usize = 1 + KEY_ID_BYTES + NONCE_LEN + TAG_BYTES;
+pub(super) const OVERHEAD: usize = SealingKeys::OVERHEAD;
 /// Maximum number of sealing keys.
 const MAX_SEALING_KEYS: usize = 3;
 
@@ -38,13 +36,7 @@ const WAKE_UP: u8 = 3;
 /// Every key is derived by HKDF from a secret and the server's name, so that two servers can share secrets and tables.
 pub struct StoreKeys {
     index: Key,
-    /// The current key first.
-    sealing: Vec<SealingKey>,
-}
-
-struct SealingKey {
-    id: [u8; KEY_ID_BYTES],
-    key: RandomizedNonceKey,
+    sealing: SealingKeys,
 }
 
 impl StoreKeys {
@@ -54,17 +46,12 @@ impl StoreKeys {
         if !(1..=MAX_SEALING_KEYS).contains(&sealing.len()) {
             return None;
         }
-        let server = &[server.as_bytes()];
-        let sealing = sealing.iter().map(|secret| {
-            let key = derive(secret, b"mcp store seal", server)?;
-            let id = *derive(secret, b"mcp store key id", server)?.first_chunk()?;
-            Some(SealingKey { id, key: RandomizedNonceKey::new(&AES_256_GCM_SIV, &key).ok()? })
-        });
-        let sealing = sealing.collect::<Option<_>>()?;
-        Some(Self { index: Key::new(HMAC_SHA256, &derive(index, b"mcp store index", server)?), sealing })
+        let index = derive(index, b"mcp store index", &[server.as_bytes()])?;
+        let sealing = SealingKeys::new(FORMAT, sealing, b"mcp store seal", server)?;
+        Some(Self { index: Key::new(HMAC_SHA256, &index), sealing })
     }
 
-    /// Derives the keys from a state key. The index key is derived from the oldest of its keys, `previous` in
+    /// Derives the keys from a state key. The index key is derived from the last of its keys, `previous` in
     /// `current,previous`.
     ///
     /// Adding a new key before the old one does not change the index key, so environments with the old and the new setting share
@@ -72,8 +59,7 @@ impl StoreKeys {
     /// some minutes, environments with different index keys run, and a row that exists for one is absent for the other. Remove the
     /// old key while no rows are in use, or use [`new`](Self::new) with a separate index secret.
     pub fn from_state_key(server: &str, key: &StateKey) -> Option<Self> {
-        let sealing: Vec<[u8; 32]> = key.all().copied().collect();
-        Self::new(server, sealing.last()?, &sealing)
+        Self::new(server, key.all().last()?, key.all())
     }
 
     /// Returns the key of a row. In the message, each part has a fixed length or is preceded by its length.
@@ -126,26 +112,15 @@ impl StoreKeys {
         if value.len() > maximum {
             return Err(StoreError::TooLarge { bytes: value.len(), maximum });
         }
-        let failed = || StoreError::Other("could not seal the value".into());
-        let SealingKey { id, key } = self.sealing.first().ok_or_else(failed)?;
-        let mut text = value.to_vec();
-        let nonce = key.seal_in_place_append_tag(additional_data(id, kind, row), &mut text).map_err(|_| failed())?;
-        Ok([&[FORMAT], id.as_slice(), nonce.as_ref(), &text].concat())
+        let sealed = self.sealing.seal(&additional_data(kind, row), value.to_vec());
+        sealed.ok_or_else(|| StoreError::Other("could not seal the value".into()))
     }
 
     pub(crate) fn open(&self, kind: Kind, row: RowKey, sealed: &[u8]) -> Result<Vec<u8>, StoreError> {
-        let split = || {
-            let (id, rest) = sealed.strip_prefix(&[FORMAT])?.split_first_chunk::<KEY_ID_BYTES>()?;
-            let (nonce, text) = rest.split_first_chunk::<NONCE_LEN>()?;
-            Some((id, Nonce::assume_unique_for_key(*nonce), text))
-        };
-        let (id, nonce, text) = split().ok_or(StoreError::Unreadable)?;
-        let key = self.sealing.iter().find(|own| own.id == *id).ok_or(StoreError::UnknownKey)?;
-        let mut text = text.to_vec();
-        let opened = key.key.open_in_place(nonce, additional_data(id, kind, row), &mut text);
-        let length = opened.map_err(|_| StoreError::Unreadable)?.len();
-        text.truncate(length);
-        Ok(text)
+        self.sealing.open(&additional_data(kind, row), sealed).map_err(|error| match error {
+            OpenError::UnknownKey => StoreError::UnknownKey,
+            OpenError::Invalid => StoreError::Unreadable,
+        })
     }
 }
 
@@ -156,8 +131,8 @@ impl fmt::Debug for StoreKeys {
 }
 
 /// Only the last part has a variable length.
-fn additional_data(id: &[u8; KEY_ID_BYTES], kind: Kind, row: RowKey) -> Aad<Vec<u8>> {
-    Aad::from([&[FORMAT], id.as_slice(), row.as_bytes(), kind.name().as_bytes()].concat())
+fn additional_data(kind: Kind, row: RowKey) -> Vec<u8> {
+    [row.as_bytes().as_slice(), kind.name().as_bytes()].concat()
 }
 
 struct Message(Context);
@@ -190,6 +165,7 @@ mod tests {
     use std::collections::HashSet;
 
     use super::*;
+    use crate::state_key::sealing::KEY_ID_BYTES;
 
     const TASK: Kind = Kind::new("task");
     const ROUND: Kind = Kind::new("round");

@@ -1,13 +1,6 @@
 //! [`SealedStore`]: the store that requests use.
 
-use std::{
-    fmt,
-    pin::Pin,
-    sync::{Arc, OnceLock, PoisonError, RwLock},
-    time::{Duration, SystemTime},
-};
-
-use tokio::sync::Mutex;
+use std::{fmt, sync::Arc, time::Duration};
 
 use super::{
     keys::{OVERHEAD, StoreKeys},
@@ -16,10 +9,10 @@ use super::{
         SubjectDeletion, Version,
     },
 };
-use crate::{BoxError, Principal, StateKey, error_chain};
-
-/// Minimum time between two loads of the state key.
-const LOAD_INTERVAL: Duration = Duration::from_secs(60);
+use crate::{
+    Principal, StateKey,
+    state_key::rotation::{CurrentKeys, KeyLoader},
+};
 
 /// A store whose keys are digests and whose values are sealed. Cheap to clone.
 ///
@@ -50,27 +43,8 @@ const LOAD_INTERVAL: Duration = Duration::from_secs(60);
 #[derive(Clone)]
 pub struct SealedStore {
     store: Arc<dyn Store>,
-    keys: Arc<CurrentKeys>,
-}
-
-/// The keys of an environment, which a rotation of the state key replaces.
-struct CurrentKeys {
-    keys: RwLock<Arc<StoreKeys>>,
-    loader: OnceLock<KeyLoader>,
-}
-
-struct KeyLoader {
-    /// The name of the server, of which the keys are derived.
-    server: String,
-    source: Arc<dyn LoadStateKey>,
-    /// By the wall clock, which advances while the environment is frozen.
-    last: Mutex<Option<SystemTime>>,
-}
-
-/// Loads the state key again, for a row that was sealed with a key that the environment does not have.
-pub trait LoadStateKey: Send + Sync + 'static {
-    /// Loads the state key.
-    fn load(&self) -> Pin<Box<dyn Future<Output = Result<StateKey, BoxError>> + Send + '_>>;
+    keys: Arc<CurrentKeys<StoreKeys>>,
+    loader: Arc<KeyLoader>,
 }
 
 /// Identifies a row or a counter.
@@ -96,16 +70,19 @@ impl SealedStore {
 
     /// Creates a store that seals the values of `store`.
     pub fn new(store: Arc<dyn Store>, keys: StoreKeys) -> Self {
-        let keys = CurrentKeys { keys: RwLock::new(Arc::new(keys)), loader: OnceLock::new() };
-        Self { store, keys: Arc::new(keys) }
+        Self { store, keys: Arc::new(CurrentKeys::fixed(keys)), loader: Arc::default() }
     }
 
-    /// Sets what loads the state key of a server, by its name, when a row is sealed with an unknown key: at most once a minute. The
-    /// keys are then those of [`StoreKeys::from_state_key`]. A second call has no effect.
-    pub fn load_keys_by(&self, server: impl Into<String>, source: Arc<dyn LoadStateKey>) {
-        let loader = KeyLoader { server: server.into(), source, last: Mutex::new(None) };
-        // The first one stays.
-        let _ = self.keys.loader.set(loader);
+    /// Creates the store of a server. Its keys are those of [`StoreKeys::from_state_key`], and are replaced by those of a state key
+    /// that `loader` loads. `None` if the derivation fails.
+    pub(crate) fn of_server(
+        store: Arc<dyn Store>,
+        server: &str,
+        key: &StateKey,
+        loader: Arc<KeyLoader>,
+    ) -> Option<Self> {
+        let keys = CurrentKeys::new(key, server, |key, server| StoreKeys::from_state_key(server, key))?;
+        Some(Self { store, keys: Arc::new(keys), loader })
     }
 
     /// Stores a row if it is absent. Returns its version, or `None` if it is present.
@@ -139,41 +116,13 @@ impl SealedStore {
         };
         let keys = self.keys();
         let opened = match keys.open(kind, key, &value) {
-            Err(StoreError::UnknownKey) => match self.loaded_keys(&keys).await {
-                Some(loaded) => loaded.open(kind, key, &value),
+            Err(StoreError::UnknownKey) => match self.keys.newer_than(&keys, &self.loader).await {
+                Some(newer) => newer.open(kind, key, &value),
                 None => Err(StoreError::UnknownKey),
             },
             opened => opened,
         };
         Ok(Some(StoredValue { value: opened?, version }))
-    }
-
-    /// Returns keys that were loaded since `keys` were: now, or by another request. `None` if there are none.
-    async fn loaded_keys(&self, keys: &Arc<StoreKeys>) -> Option<Arc<StoreKeys>> {
-        let loader = self.keys.loader.get()?;
-        let mut last = loader.last.lock().await;
-        let current = self.keys();
-        if !Arc::ptr_eq(keys, &current) {
-            return Some(current);
-        }
-        let now = SystemTime::now();
-        if last.is_some_and(|last| now.duration_since(last).is_ok_and(|age| age < LOAD_INTERVAL)) {
-            return None;
-        }
-        *last = Some(now);
-        match loader.source.load().await {
-            Ok(key) => {
-                let loaded = Arc::new(StoreKeys::from_state_key(&loader.server, &key)?);
-                *self.keys.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&loaded);
-                tracing::info!("a row was sealed with an unknown key: the state key was loaded again");
-                Some(loaded)
-            }
-            Err(error) => {
-                let error = error_chain(error.as_ref());
-                tracing::warn!(error, "could not load the state key, with which a row was sealed");
-                None
-            }
-        }
     }
 
     /// Replaces a row that has this version. Returns the new version, or `None` if the row has another one or is absent.
@@ -270,7 +219,7 @@ impl SealedStore {
     }
 
     pub(crate) fn keys(&self) -> Arc<StoreKeys> {
-        Arc::clone(&self.keys.keys.read().unwrap_or_else(PoisonError::into_inner))
+        self.keys.get()
     }
 
     fn tag(&self, id: &StoreId<'_>) -> RowTag {
@@ -287,10 +236,13 @@ impl fmt::Debug for SealedStore {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::{
+        pin::Pin,
+        sync::atomic::{AtomicUsize, Ordering},
+    };
 
     use super::*;
-    use crate::store::MemoryStore;
+    use crate::{BoxError, state_key::rotation::LoadStateKey, store::MemoryStore};
 
     const OLD: &str = "dGVzdHMgYW5kIG5vdGhpbmcgYnV0IHRlc3RzIDEyMzQ=";
     const NEW: &str = "YW5vdGhlciBrZXkgb2YgdGhpcnR5LXR3byBieXRlcy4=";
@@ -312,8 +264,8 @@ mod tests {
     }
 
     fn environment(store: &Arc<MemoryStore>, key: &str) -> SealedStore {
-        let keys = StoreKeys::from_state_key("server", &StateKey::parse(key).unwrap()).unwrap();
-        SealedStore::new(Arc::clone(store) as Arc<dyn Store>, keys)
+        let (store, key) = (Arc::clone(store) as Arc<dyn Store>, StateKey::parse(key).unwrap());
+        SealedStore::of_server(store, "server", &key, Arc::default()).unwrap()
     }
 
     async fn put(store: &SealedStore, id: &StoreId<'_>) {
@@ -327,7 +279,7 @@ mod tests {
         let rotated = format!("{NEW},{OLD}");
         let (warm, cold) = (environment(&tables, OLD), environment(&tables, &rotated));
         let secret = Arc::new(Secret { text: rotated, ..Secret::default() });
-        warm.load_keys_by("server", Arc::clone(&secret) as Arc<dyn LoadStateKey>);
+        warm.loader.set_source(Arc::clone(&secret) as Arc<dyn LoadStateKey>);
         put(&cold, &ID).await;
 
         let (first, second) = tokio::join!(warm.get(&ID), warm.get(&ID));
@@ -347,7 +299,7 @@ mod tests {
         put(&cold, &ID).await;
         assert!(matches!(warm.get(&ID).await, Err(StoreError::UnknownKey)), "nothing loads the key");
         let failing = Arc::new(Secret::default());
-        warm.load_keys_by("server", Arc::clone(&failing) as Arc<dyn LoadStateKey>);
+        warm.loader.set_source(Arc::clone(&failing) as Arc<dyn LoadStateKey>);
 
         for _ in 0..3 {
             assert!(matches!(warm.get(&ID).await, Err(StoreError::UnknownKey)));

@@ -71,7 +71,7 @@ impl McpService {
         let Some(questions) = self.server.questions() else {
             return invalid();
         };
-        let Some(event) = questions.open_event(caller, last_event_id) else {
+        let Some(event) = questions.open_event(caller, last_event_id).await else {
             return invalid();
         };
         let (id, method) = (event.id().clone(), event.method().to_owned());
@@ -112,7 +112,7 @@ impl McpService {
                 // An error status would end the call: clients come back twice after one. The outcome of a handler is not stored, and
                 // neither are its notifications sent.
                 notifications = None;
-                let event = questions.open_event(caller, last_event_id).filter(|_| is_temporary(&error));
+                let event = questions.open_event(caller, last_event_id).await.filter(|_| is_temporary(&error));
                 let Some(events) = event.and_then(|event| questions.poll_again(caller, event, now)) else {
                     return store_failed(&error, &exchange.invocation, Some(&id));
                 };
@@ -148,6 +148,7 @@ impl McpService {
         let params =
             RequestParams { input_responses: Some(replay.responses()), request_state: Some(replay.state()), ..own };
         let resolved = self.server.resolve(REVISION, method, params, &exchange.invocation);
+        resolved.load_state_key().await;
         let item = resolved.name().unwrap_or_default().to_owned();
         let mut sent = Notifications::new(exchange, Some(replay));
         let failed = |reason: String| self.server.failed(method, REVISION, reason);

@@ -1,6 +1,8 @@
 //! The state key is rotated in the middle of a call: ids and rows of the previous key open.
 
 use super::*;
+#[cfg(feature = "secrets")]
+use crate::secrets::Secrets;
 
 const OLD: &str = "b2xkIGtleSBmb3IgdGVzdHMsIG5vdGhpbmcgZWxzZSE=";
 const NEW: &str = "bmV3IGtleSBmb3IgdGVzdHMsIG5vdGhpbmcgZWxzZSE=";
@@ -60,6 +62,32 @@ async fn a_call_goes_on_after_a_rotation_at_any_step() {
                 assert_eq!(again.text(), Some(expected), "the stored outcome");
             }
         }
+    }
+}
+
+/// An environment from before the rotation gets the ids of one from after it: it loads the key again, once.
+#[cfg(feature = "secrets")]
+#[tokio::test]
+async fn a_call_of_a_newer_environment_goes_on_in_a_running_one() {
+    for first in 0..4 {
+        let world = World::default();
+        let secrets = Secrets::start(OLD).await;
+        let running = world.before();
+        secrets.connect(&running);
+        secrets.rotate(NEW);
+        // The running environment has the steps from `first` on.
+        let newest = world.after();
+        let service = |step: u32| if step < first { &newest } else { &running };
+        let client = initialized(&newest, Some("ada")).await;
+
+        let asked = post(service(0), &client, call(1, "greet")).await;
+        let waiting = resume(service(1), &client, &asked.last_id()).await;
+        let answered = answer(service(2), &client, &asked.questions()[0], "Ada").await;
+        assert_eq!(answered.status, StatusCode::ACCEPTED, "{first}");
+        let done = resume(service(3), &client, &waiting.last_id()).await;
+
+        assert_eq!(done.text().as_deref(), Some(" Ada 1"), "{first}");
+        assert_eq!(secrets.reads(), 2, "both versions, once");
     }
 }
 

@@ -22,6 +22,7 @@ use super::{
 };
 use crate::{
     Principal, StateKey,
+    state_key::rotation::KeyLoader,
     store::{Content, Kind, SealedStore, StoreError, StoreId, Version},
 };
 
@@ -36,7 +37,8 @@ const ROW_LIFETIME: Duration = Duration::from_secs(1800);
 /// Asks clients of 2025-11-25, and resumes their calls when they have answered.
 ///
 /// A value of a client is opened without the store first: a forged or expired id, or one of another caller or server, costs no
-/// access to the store. The ids are credentials: never log them.
+/// access to the store. An id of an unknown key loads the state key again, at most once a minute. The ids are credentials: never log
+/// them.
 #[derive(Clone)]
 pub struct LegacyQuestions {
     pub(super) seals: Arc<Seals>,
@@ -91,8 +93,8 @@ impl LegacyQuestions {
     /// Maximum size of the response to a call that asked, in bytes.
     pub const MAX_OUTCOME_BYTES: usize = SealedStore::MAX_VALUE_BYTES - 1;
 
-    pub(crate) fn new(key: &StateKey, server: &str, store: SealedStore) -> Option<Self> {
-        Some(Self { seals: Arc::new(Seals::new(key, server)?), store: TimedStore::new(store) })
+    pub(crate) fn new(key: &StateKey, server: &str, store: SealedStore, loader: Arc<KeyLoader>) -> Option<Self> {
+        Some(Self { seals: Arc::new(Seals::new(key, server, loader)?), store: TimedStore::new(store) })
     }
 
     /// Returns the same questions, whose operations of the store end at `end` with an error. A write that is ended may have been
@@ -109,18 +111,18 @@ impl LegacyQuestions {
     }
 
     /// Opens a session id; `None` if this server did not issue it.
-    pub fn open_session(&self, id: &str) -> Option<LegacySession> {
-        LegacySession::open(&self.seals, id)
+    pub async fn open_session(&self, id: &str) -> Option<LegacySession> {
+        LegacySession::open(&self.seals, id).await
     }
 
     /// Opens an event id; `None` unless this server issued it for this caller. An expired id opens.
-    pub fn open_event(&self, caller: Option<&Principal>, id: &str) -> Option<OpenedEvent> {
-        OpenedEvent::open(&self.seals, caller, id)
+    pub async fn open_event(&self, caller: Option<&Principal>, id: &str) -> Option<OpenedEvent> {
+        OpenedEvent::open(&self.seals, caller, id).await
     }
 
     /// Opens a question id; `None` if this server did not issue it for this caller, or it has expired.
-    pub fn open_question(&self, caller: Option<&Principal>, id: &str, now: SystemTime) -> Option<OpenedQuestion> {
-        OpenedQuestion::open(&self.seals, caller, id, now)
+    pub async fn open_question(&self, caller: Option<&Principal>, id: &str, now: SystemTime) -> Option<OpenedQuestion> {
+        OpenedQuestion::open(&self.seals, caller, id, now).await
     }
 
     /// Prepares the round of a call whose handler asks. Its questions count as open, and a large call is in the store, when this

@@ -40,8 +40,8 @@ impl LegacySession {
         seals.seal(Purpose::Session, None, &[REVISION, bits(capabilities), high, low])
     }
 
-    pub(super) fn open(seals: &Seals, id: &str) -> Option<Self> {
-        let content = seals.open(Purpose::Session, None, id, MAX_ID_BYTES)?;
+    pub(super) async fn open(seals: &Seals, id: &str) -> Option<Self> {
+        let content = seals.open(Purpose::Session, None, id, MAX_ID_BYTES).await?;
         match content[..] {
             [REVISION, declared, high, low] => {
                 let group = u16::from_be_bytes([high, low]);

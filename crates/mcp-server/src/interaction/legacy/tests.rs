@@ -31,7 +31,7 @@ fn key(first: char) -> StateKey {
 }
 
 fn seals() -> Seals {
-    Seals::new(&key('A'), "server").unwrap()
+    Seals::new(&key('A'), "server", Arc::default()).unwrap()
 }
 
 fn ada() -> Principal {
@@ -61,12 +61,12 @@ impl Clock {
 fn environment(store: &MemoryStore) -> LegacyQuestions {
     let keys = StoreKeys::from_state_key("server", &key('A')).unwrap();
     let store = SealedStore::new(Arc::new(store.clone()), keys);
-    LegacyQuestions::new(&key('A'), "server", store).unwrap()
+    LegacyQuestions::new(&key('A'), "server", store, Arc::default()).unwrap()
 }
 
-fn session(questions: &LegacyQuestions) -> LegacySession {
+async fn session(questions: &LegacyQuestions) -> LegacySession {
     let id = questions.session_id(&ClientCapabilities::elicitation(), None).unwrap();
-    questions.open_session(&id).unwrap()
+    questions.open_session(&id).await.unwrap()
 }
 
 fn result(questions: usize) -> String {
@@ -91,7 +91,7 @@ fn new<'a>(id: &'a RequestId, result: &'a str) -> NewRound<'a> {
 async fn ask(store: &MemoryStore, questions: usize, now: SystemTime) -> Vec<StreamEvent> {
     let own = environment(store);
     let id = RequestId::from(7);
-    let round = own.ask(Some(&ada()), &session(&own), new(&id, &result(questions)), now).await.unwrap();
+    let round = own.ask(Some(&ada()), &session(&own).await, new(&id, &result(questions)), now).await.unwrap();
     own.events(Some(&ada()), &round).unwrap()
 }
 
@@ -102,13 +102,13 @@ fn question_id(event: &StreamEvent) -> String {
 
 async fn answer(store: &MemoryStore, event: &StreamEvent, text: &str, now: SystemTime) {
     let own = environment(store);
-    let question = own.open_question(Some(&ada()), &question_id(event), now).unwrap();
+    let question = own.open_question(Some(&ada()), &question_id(event), now).await.unwrap();
     own.answer(Some(&ada()), &question, &format!(r#"{{"result":{{"action":"{text}"}}}}"#)).await.unwrap();
 }
 
 async fn resume(store: &MemoryStore, id: &str, is_repeatable: bool, now: SystemTime) -> Resumption {
     let own = environment(store);
-    let event = own.open_event(Some(&ada()), id).unwrap();
+    let event = own.open_event(Some(&ada()), id).await.unwrap();
     own.resume(Some(&ada()), event, is_repeatable, LEASE, now).await.unwrap()
 }
 
@@ -116,49 +116,53 @@ fn last_id(events: &[StreamEvent]) -> &str {
     events.last().unwrap().id.as_deref().unwrap()
 }
 
-#[test]
-fn a_session_id_is_short_and_holds_what_was_declared() {
-    let of = |text: &str| {
+#[tokio::test]
+async fn a_session_id_is_short_and_holds_what_was_declared() {
+    let of = async |text: &str| {
         let declared = json::borrow::<ClientCapabilities>(text).unwrap();
         let id = LegacySession::seal(&seals(), &declared, 4095).unwrap();
         assert!(id.len() <= 512 && id.bytes().all(|byte| byte.is_ascii_graphic()), "{id}");
-        LegacySession::open(&seals(), &id).unwrap().capabilities()
+        LegacySession::open(&seals(), &id).await.unwrap().capabilities()
     };
 
-    assert!(of("{}").is_empty());
-    assert_eq!(of(r#"{"elicitation":{}}"#), ClientCapabilities::elicitation());
-    assert_eq!(of(r#"{"elicitation":{"url":{}}}"#), ClientCapabilities::elicitation_url());
-    assert_eq!(of(r#"{"roots":{"listChanged":true},"experimental":{"x":{}}}"#), ClientCapabilities::roots());
-    assert_eq!(of(r#"{"sampling":{"tools":{},"other":{}}}"#).sampling.unwrap().keys().collect::<Vec<_>>(), ["tools"]);
-    assert_eq!(of(r#"{"sampling":{}}"#).sampling, Some(JsonObject::new()));
+    assert!(of("{}").await.is_empty());
+    assert_eq!(of(r#"{"elicitation":{}}"#).await, ClientCapabilities::elicitation());
+    assert_eq!(of(r#"{"elicitation":{"url":{}}}"#).await, ClientCapabilities::elicitation_url());
+    assert_eq!(of(r#"{"roots":{"listChanged":true},"experimental":{"x":{}}}"#).await, ClientCapabilities::roots());
+    assert_eq!(
+        of(r#"{"sampling":{"tools":{},"other":{}}}"#).await.sampling.unwrap().keys().collect::<Vec<_>>(),
+        ["tools"]
+    );
+    assert_eq!(of(r#"{"sampling":{}}"#).await.sampling, Some(JsonObject::new()));
 }
 
-#[test]
-fn a_sealed_value_opens_only_for_its_purpose_caller_server_and_key() {
+#[tokio::test]
+async fn a_sealed_value_opens_only_for_its_purpose_caller_server_and_key() {
     let own = seals();
     let (desktop, eve) =
         (Principal { client_id: Some("desktop".to_owned()), ..ada() }, Principal::new("https://issuer.example", "eve"));
     let sealed = own.seal(Purpose::Event, Some(&ada()), b"value").unwrap();
-    fn open(seals: &Seals, purpose: Purpose, caller: Option<&Principal>, text: &str) -> Option<Vec<u8>> {
-        seals.open(purpose, caller, text, 4096)
+    async fn open(seals: &Seals, purpose: Purpose, caller: Option<&Principal>, text: &str) -> Option<Vec<u8>> {
+        seals.open(purpose, caller, text, 4096).await
     }
 
-    assert_eq!(open(&own, Purpose::Event, Some(&ada()), &sealed).unwrap(), b"value");
-    assert!(open(&own, Purpose::Question, Some(&ada()), &sealed).is_none());
+    assert_eq!(open(&own, Purpose::Event, Some(&ada()), &sealed).await.unwrap(), b"value");
+    assert!(open(&own, Purpose::Question, Some(&ada()), &sealed).await.is_none());
     for caller in [None, Some(&eve), Some(&desktop)] {
-        assert!(open(&own, Purpose::Event, caller, &sealed).is_none(), "{caller:?}");
+        assert!(open(&own, Purpose::Event, caller, &sealed).await.is_none(), "{caller:?}");
     }
-    let (other_key, other_server) = (Seals::new(&key('B'), "server").unwrap(), Seals::new(&key('A'), "other").unwrap());
-    assert!(open(&other_key, Purpose::Event, Some(&ada()), &sealed).is_none());
-    assert!(open(&other_server, Purpose::Event, Some(&ada()), &sealed).is_none());
+    let [other_key, other_server] = [('B', "server"), ('A', "other")]
+        .map(|(first, server)| Seals::new(&key(first), server, Arc::default()).unwrap());
+    assert!(open(&other_key, Purpose::Event, Some(&ada()), &sealed).await.is_none());
+    assert!(open(&other_server, Purpose::Event, Some(&ada()), &sealed).await.is_none());
     for position in 0..sealed.len() {
         let mut changed = sealed.clone().into_bytes();
         changed[position] = if changed[position] == b'A' { b'Q' } else { b'A' };
         let changed = String::from_utf8(changed).unwrap();
-        assert!(open(&own, Purpose::Event, Some(&ada()), &changed).is_none(), "{position}");
-        assert!(open(&own, Purpose::Event, Some(&ada()), &sealed[..position]).is_none(), "{position}");
+        assert!(open(&own, Purpose::Event, Some(&ada()), &changed).await.is_none(), "{position}");
+        assert!(open(&own, Purpose::Event, Some(&ada()), &sealed[..position]).await.is_none(), "{position}");
     }
-    assert!(own.open(Purpose::Event, Some(&ada()), &sealed, sealed.len() - 1).is_none(), "the bound");
+    assert!(own.open(Purpose::Event, Some(&ada()), &sealed, sealed.len() - 1).await.is_none(), "the bound");
 }
 
 #[tokio::test]
@@ -245,10 +249,10 @@ async fn questions_expire_before_their_round_and_an_expired_round_ends() {
     let own = environment(&store);
     let at = |seconds: u64| NOW + Duration::from_secs(seconds);
 
-    assert!(own.open_question(Some(&ada()), &question_id(&events[1]), at(569)).is_some());
-    assert!(own.open_question(Some(&ada()), &question_id(&events[1]), at(570)).is_none());
+    assert!(own.open_question(Some(&ada()), &question_id(&events[1]), at(569)).await.is_some());
+    assert!(own.open_question(Some(&ada()), &question_id(&events[1]), at(570)).await.is_none());
     assert!(matches!(resume(&store, last_id(&events), true, at(589)).await, Resumption::Waiting(_)));
-    let event = own.open_event(Some(&ada()), last_id(&events)).unwrap();
+    let event = own.open_event(Some(&ada()), last_id(&events)).await.unwrap();
     assert_eq!(event.id(), &RequestId::from(7));
     assert!(matches!(resume(&store, last_id(&events), true, at(590)).await, Resumption::Ended(_)));
 }
@@ -280,8 +284,9 @@ async fn a_large_call_is_in_the_store_and_its_ids_are_short() {
     let (id, text) = (RequestId::from(1), result(1));
     for (bytes, is_asked) in [(10, true), (2000, true), (400_000, true), (600_000, false)] {
         let params = to_raw_value(&"x".repeat(bytes)).unwrap();
-        let round =
-            own.ask(Some(&ada()), &session(&own), NewRound { params: Some(&params), ..new(&id, &text) }, NOW).await;
+        let round = own
+            .ask(Some(&ada()), &session(&own).await, NewRound { params: Some(&params), ..new(&id, &text) }, NOW)
+            .await;
         assert_eq!(round.is_ok(), is_asked, "{bytes}");
         let Ok(round) = round else { continue };
         let events = own.events(Some(&ada()), &round).unwrap();
@@ -291,7 +296,7 @@ async fn a_large_call_is_in_the_store_and_its_ids_are_short() {
         assert_eq!(replay.params().unwrap().get(), params.get());
     }
     let long = RequestId::from("x".repeat(257).as_str());
-    let round = own.ask(Some(&ada()), &session(&own), new(&long, &text), NOW).await;
+    let round = own.ask(Some(&ada()), &session(&own).await, new(&long, &text), NOW).await;
     assert!(matches!(round, Err(AskError::TooLarge)));
 }
 
@@ -328,7 +333,7 @@ async fn a_caller_has_at_most_twenty_open_questions() {
 async fn a_cancelled_call_ends_with_the_next_poll() {
     let store = MemoryStore::new();
     let own = environment(&store);
-    let (session, id, text) = (session(&own), RequestId::from(1), result(1));
+    let (session, id, text) = (session(&own).await, RequestId::from(1), result(1));
     let round = own.ask(Some(&ada()), &session, new(&id, &text), NOW).await.unwrap();
     let events = own.events(Some(&ada()), &round).unwrap();
 
@@ -346,7 +351,7 @@ async fn a_cancelled_call_ends_with_the_next_poll() {
 async fn each_poll_of_a_cancelled_call_ends() {
     let store = MemoryStore::new();
     let own = environment(&store);
-    let (session, id, text) = (session(&own), RequestId::from(1), result(1));
+    let (session, id, text) = (session(&own).await, RequestId::from(1), result(1));
     let round = own.ask(Some(&ada()), &session, new(&id, &text), NOW).await.unwrap();
     let events = own.events(Some(&ada()), &round).unwrap();
     own.cancel(Some(&ada()), &session, &id, NOW).await.unwrap();
@@ -365,7 +370,7 @@ async fn each_poll_of_a_cancelled_call_ends() {
 async fn an_outcome_is_sent_also_after_the_question_expired() {
     let store = MemoryStore::new();
     let own = environment(&store);
-    let (session, id, text) = (session(&own), RequestId::from(1), result(1));
+    let (session, id, text) = (session(&own).await, RequestId::from(1), result(1));
     let round = own.ask(Some(&ada()), &session, new(&id, &text), NOW).await.unwrap();
     let events = own.events(Some(&ada()), &round).unwrap();
     answer(&store, &events[1], "accept", NOW).await;

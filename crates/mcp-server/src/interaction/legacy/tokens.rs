@@ -129,8 +129,8 @@ pub(super) struct QuestionToken {
 pub struct OpenedEvent(pub(super) EventToken);
 
 impl OpenedEvent {
-    pub(super) fn open(seals: &Seals, caller: Option<&Principal>, id: &str) -> Option<Self> {
-        let text = seals.open(Purpose::Event, caller, id, MAX_EVENT_BYTES)?;
+    pub(super) async fn open(seals: &Seals, caller: Option<&Principal>, id: &str) -> Option<Self> {
+        let text = seals.open(Purpose::Event, caller, id, MAX_EVENT_BYTES).await?;
         // Unbounded JSON: sealed by this server, at most 4 KiB.
         serde_json::from_slice(&text).ok().map(Self)
     }
@@ -155,8 +155,8 @@ impl OpenedEvent {
 pub struct OpenedQuestion(pub(super) QuestionToken);
 
 impl OpenedQuestion {
-    pub(super) fn open(seals: &Seals, caller: Option<&Principal>, id: &str, now: SystemTime) -> Option<Self> {
-        let text = seals.open(Purpose::Question, caller, id, MAX_QUESTION_BYTES)?;
+    pub(super) async fn open(seals: &Seals, caller: Option<&Principal>, id: &str, now: SystemTime) -> Option<Self> {
+        let text = seals.open(Purpose::Question, caller, id, MAX_QUESTION_BYTES).await?;
         // Unbounded JSON: sealed by this server, at most 2 KiB.
         let token: QuestionToken = serde_json::from_slice(&text).ok()?;
         (seconds(now) < token.expires).then_some(Self(token))
