@@ -133,13 +133,27 @@ def test_the_schedule_invokes_the_alias_of_the_live_version(deploy):
     assert schedule() is None
 
 
-def test_alarms_report_failures_dropped_events_and_their_age(deploy):
+def alarms():
+    return [own for kind, _, own in given if kind == "AWS::CloudWatch::Alarm" and own.get("Dimensions", [{}])[0].get("Value") == WORKER]
+
+
+def test_alarms_report_failures_dropped_events_their_age_and_a_schedule_that_stopped(deploy):
     deploy(ON, "AlarmEmail=ops@example.com")
 
-    alarms = [own for kind, _, own in given if kind == "AWS::CloudWatch::Alarm" and own.get("Dimensions", [{}])[0].get("Value") == WORKER]
-    assert {own["MetricName"] for own in alarms} == {"Errors", "AsyncEventsDropped", "AsyncEventAge"}
+    assert {own["MetricName"] for own in alarms()} == {"Errors", "AsyncEventsDropped", "AsyncEventAge", "Invocations"}
     (subscription,) = boto3.client("sns").list_subscriptions()["Subscriptions"]
-    assert all(own["AlarmActions"] == [subscription["TopicArn"]] for own in alarms)
+    assert all(own["AlarmActions"] == [subscription["TopicArn"]] for own in alarms())
+
+
+@pytest.mark.parametrize("rate, period", [("rate(1 minute)", 300), ("rate(1 hour)", 3600)])
+def test_an_alarm_reports_three_periods_without_an_invocation(deploy, rate, period):
+    deploy(ON, f"TasksSchedule={rate}")
+
+    own = nested("TasksFunction")["NotWoken"].given
+    assert (own["Period"], own["EvaluationPeriods"], own["TreatMissingData"]) == (period, 3, "breaching")
+    assert (own["ComparisonOperator"], own["Threshold"], own["Statistic"]) == ("LessThanThreshold", 1, "Sum")
+    deploy("TasksSchedule=off", content=b"second")
+    assert "NotWoken" not in nested("TasksFunction")
 
 
 def test_a_canary_watches_the_alarms_of_tasks(deploy, monkeypatch):
