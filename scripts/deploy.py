@@ -44,6 +44,8 @@ from deploying.rollout import Rollout
 from deploying.stack import Stack, is_rolled_out
 
 CLOUDFRONT_REGION = "us-east-1"
+# The alias that the URL of a function without a stack is on, as that of one with a stack.
+ALIAS = "live"
 APP_USER = templates.INFRA / "app-user.sql"
 RESUME_SECONDS = 120
 
@@ -269,6 +271,7 @@ def make_app_user(account, stack_outputs):
 
 def code(account, arguments):
     client = account.client("lambda")
+    earlier = url_of(client, arguments.subject)
     features = feature_sets.code_features(client, arguments)
     account.ask(
         arguments, f"function {arguments.subject}: will be created or updated, with a public URL",
@@ -284,10 +287,23 @@ def code(account, arguments):
         # cargo-lambda reads a zip only from a folder with the function's name.
         (pathlib.Path(folder) / arguments.subject).mkdir()
         (pathlib.Path(folder) / arguments.subject / build.ARCHIVE).write_bytes(archive.content)
-        run([*command, "--lambda-dir", folder])
-    url = client.get_function_url_config(FunctionName=arguments.subject)["FunctionUrl"].rstrip("/") + "/mcp"
+        run([*command, "--alias", ALIAS, "--lambda-dir", folder])
+    url = url_of(client, arguments.subject, Qualifier=ALIAS)
     show({"Url": url})
+    if earlier:
+        print(
+            f"{earlier} is on $LATEST, of an earlier deployment, and stays: move its clients to the URL above, then run\n"
+            f"  aws lambda delete-function-url-config --function-name {arguments.subject}"
+        )
     check_url(arguments, url)
+
+
+def url_of(client, function, **qualifier):
+    """Returns the URL of the MCP endpoint. None if the function or its Function URL does not exist."""
+    try:
+        return client.get_function_url_config(FunctionName=function, **qualifier)["FunctionUrl"].rstrip("/") + "/mcp"
+    except client.exceptions.ResourceNotFoundException:
+        return None
 
 
 def outputs(account, arguments):

@@ -236,7 +236,7 @@ class StandIn:
         properties = cloudformation_json["Properties"]
         made = cls(kwargs["LogicalId"])
         if cls.kind == "AWS::Lambda::Url":
-            config = {name: properties[name] for name in ("AuthType", "InvokeMode")}
+            config = {name: properties[name] for name in ("AuthType", "InvokeMode", "Qualifier") if name in properties}
             boto3.client("lambda").create_function_url_config(FunctionName=properties["TargetFunctionArn"].rpartition(":")[2], **config)
         if cls.kind == "AWS::EC2::EgressOnlyInternetGateway":
             gateway = boto3.client("ec2").create_egress_only_internet_gateway(VpcId=properties["VpcId"])
@@ -261,7 +261,7 @@ class StandIn:
         if cls.kind == "AWS::Lambda::Alias":
             aws_versions.alias(properties)
         if cls.kind == "AWS::Lambda::Url":
-            config = {name: properties[name] for name in ("AuthType", "InvokeMode")}
+            config = {name: properties[name] for name in ("AuthType", "InvokeMode", "Qualifier") if name in properties}
             boto3.client("lambda").update_function_url_config(FunctionName=properties["TargetFunctionArn"].rpartition(":")[2], **config)
         return original_resource
 

@@ -1,4 +1,4 @@
-"""Versions, aliases with weights, and invocations of functions for the account of `aws_account`: moto's numbers are not
+"""Versions, aliases with weights, URLs of aliases and invocations of functions for the account of `aws_account`: moto's numbers are not
 Lambda's after a deletion, it publishes what did not change, and it invokes functions in Docker alone."""
 
 import base64
@@ -7,7 +7,7 @@ import json
 
 import boto3
 from moto.awslambda import models
-from moto.awslambda.exceptions import InvalidParameterValueException
+from moto.awslambda.exceptions import GenericResourcNotFound, InvalidParameterValueException
 from moto.core.exceptions import JsonRESTError
 
 # What belongs to a version, for the comparison with the one before.
@@ -59,6 +59,24 @@ def read_parameters():
         return call(self)
 
     LambdaResponse.invoke = invoke_version
+    for operation in ("create", "get", "update"):
+        qualify(LambdaResponse, f"{operation}_function_url_config")
+
+
+def qualify(responses, operation):
+    """moto does not read the qualifier of a URL: one on an alias is found for the function itself."""
+    original = getattr(responses, operation)
+
+    def with_qualifier(self):
+        function = self.backend.get_function(self.path.split("/")[-2])
+        qualifier = self.querystring.get("Qualifier", [None])[0]
+        if operation.startswith("create"):
+            function.url_qualifier = qualifier
+        elif function.url_config and function.url_qualifier != qualifier:
+            raise GenericResourcNotFound()
+        return original(self)
+
+    setattr(responses, operation, with_qualifier)
 
 
 def publish_version(self, name_or_arn, description=""):

@@ -79,7 +79,7 @@ def test_the_function_is_outside_of_a_vpc_and_streams(deploy):
     variables = function["Environment"]["Variables"]
     lines = dict(line.split("=", 1) for line in variables["MCP_VARIABLES"].splitlines())
     assert not function.get("VpcConfig", {}).get("SubnetIds") and reserved == 10
-    url = boto3.client("lambda").get_function_url_config(FunctionName=NAME)
+    url = boto3.client("lambda").get_function_url_config(FunctionName=NAME, Qualifier="live")
     assert (url["InvokeMode"], variables["MCP_INVOKE_MODE"], url["AuthType"]) == ("RESPONSE_STREAM", "stream", "NONE")
     assert variables["MCP_AUTH"] == "required"
     assert {name: value for name, value in lines.items() if name.startswith("DB_")} == {

@@ -162,7 +162,7 @@ def function_of(stack):
     said = {"Action", "Principal", "Condition", "FunctionUrlAuthType", "InvokedViaFunctionUrl"}
     return (
         client.get_function_configuration(FunctionName=stack),
-        client.get_function_url_config(FunctionName=stack),
+        client.get_function_url_config(FunctionName=stack, Qualifier="live"),
         client.get_function_concurrency(FunctionName=stack).get("ReservedConcurrentExecutions"),
         [{key: value for key, value in statement.items() if key in said} for statement in statements],
     )
@@ -1753,11 +1753,16 @@ def test_a_url_that_clients_cannot_use_is_no_success_but_a_deployment(deploy, mc
     assert stack["StackStatus"] == "UPDATE_COMPLETE"
 
 
+@pytest.mark.parametrize("command", ["make deploy-code", "cargo lambda deploy"])
 @pytest.mark.parametrize("function", sorted({*tools.SHIPPED_FUNCTIONS} - {tools.AUTHORIZATION_SERVER}))
-def test_cargo_lambda_deploys_with_what_the_manifest_says(deploy, function):
-    told = deploy("code", function)
-
+def test_cargo_lambda_deploys_with_what_the_manifest_says(deploy, lambda_dir, monkeypatch, command, function):
     client = boto3.client("lambda")
+    if command == "make deploy-code":
+        told = deploy("code", function)["Url"]
+    else:
+        run_cargo_lambda(function, lambda_dir, monkeypatch)
+        told = client.get_function_url_config(FunctionName=function, Qualifier="live")["FunctionUrl"].rstrip("/") + "/mcp"
+
     configuration = client.get_function_configuration(FunctionName=function)
     shared = loaded("function")
     passed = loaded(function)["Resources"]["Function"]["Properties"]["Parameters"]
@@ -1766,12 +1771,36 @@ def test_cargo_lambda_deploys_with_what_the_manifest_says(deploy, function):
     assert configuration["Runtime"] == shared["Resources"]["Function"]["Properties"]["Runtime"]
     assert configuration["TracingConfig"]["Mode"] == shared["Parameters"]["Tracing"]["Default"]
     assert configuration["Environment"]["Variables"] == {"MCP_INVOKE_MODE": "buffered"}
-    url = client.get_function_url_config(FunctionName=function)
+    # Requests reach a version, and never `$LATEST`.
+    assert client.get_alias(FunctionName=function, Name="live")["FunctionVersion"] == "1"
+    with pytest.raises(client.exceptions.ResourceNotFoundException):
+        client.get_function_url_config(FunctionName=function)
+    url = client.get_function_url_config(FunctionName=function, Qualifier="live")
     assert (url["AuthType"], url["InvokeMode"].upper()) == ("NONE", "BUFFERED")
-    assert told["Url"] == url["FunctionUrl"].rstrip("/") + "/mcp"
-    statements = yaml.safe_load(client.get_policy(FunctionName=function)["Policy"])["Statement"]
+    assert told == url["FunctionUrl"].rstrip("/") + "/mcp"
+    statements = yaml.safe_load(client.get_policy(FunctionName=function, Qualifier="live")["Policy"])["Statement"]
     actions = [(own["Action"], own["Principal"], own.get("InvokedViaFunctionUrl", False)) for own in statements]
     assert actions == [("lambda:InvokeFunctionUrl", "*", False), ("lambda:InvokeFunction", "*", True)]
+    assert all(own["Resource"].endswith(f":function:{function}:live") for own in statements)
+
+
+def run_cargo_lambda(function, lambda_dir, monkeypatch):
+    """The command of the documentation, with zips of the tests and without its file of variables."""
+    monkeypatch.setenv("MOTO_IAM_LOAD_MANAGED_POLICIES", "true")
+    (line,) = re.findall(r"^cargo lambda deploy (?=notes).*$", (PROJECT / "docs" / "deployment.md").read_text(), re.MULTILINE)
+    words = line.replace("notes", function).replace(" --env-file production.env", "").split()
+    ran = subprocess.run([*words, "--lambda-dir", lambda_dir], cwd=PROJECT, env=tools.environment(), capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
+def test_a_url_on_latest_of_an_earlier_deployment_stays(deploy):
+    deploy("code", "greeter")
+    client = boto3.client("lambda")
+    earlier = client.create_function_url_config(FunctionName="greeter", AuthType="NONE")["FunctionUrl"].rstrip("/")
+
+    ended = deploy("code", "greeter", "--yes", confirmed=False)
+
+    assert ended.returncode == 0 and f"{earlier}/mcp is on $LATEST" in ended.stdout, ended.stdout + ended.stderr
 
 
 # What a statement could be too generous in; a permission of Lambda's has two of them.
