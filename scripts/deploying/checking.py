@@ -38,19 +38,29 @@ def check(account, function, version, subject, host):
         print(f"version {version} answers {METADATA}")
         return
     signer = {"accountId": account.id, "userArn": account.caller, "userId": account.caller}
-    for request in [*REQUESTS, *own_checks(subject)]:
+    requests = [*REQUESTS, *own_checks(subject)]
+    for request in requests:
         event = event_of(request, host, signer if variables.get("MCP_AUTH") == "iam" else None)
         try:
             response = response_of(invoke(client, function, version, event))
             examine(request, response, needs_auth(variables.items()))
         except CheckError as error:
             raise CheckError(f"{request['method']}: {error}") from error
-    print(f"version {version} answers {', '.join(own['method'] for own in [*REQUESTS, *own_checks(subject)])}")
+    print(f"version {version} answers {', '.join(own['method'] for own in requests)}")
 
 
 def own_checks(subject):
     path = tools.PROJECT / "functions" / templates.function_of(subject) / CHECKS
-    return json.loads(path.read_text()) if path.exists() else []
+    if not path.exists():
+        return []
+    try:
+        checks = json.loads(path.read_text(encoding="utf-8"))
+        is_valid = isinstance(checks, list) and all(isinstance(own["method"], str) for own in checks)
+    except (ValueError, KeyError, TypeError, RecursionError):
+        is_valid = False
+    if not is_valid:
+        raise CheckError(f'{path.name} must have the form [{{"method": "tools/call", "params": {{…}}, "result": {{…}}}}]')
+    return checks
 
 
 def event_of(request, host, signer):

@@ -1,9 +1,11 @@
 """A4: deployments in two updates of a stack: versions, their check, canaries and rollbacks, in an emulated account."""
 
+import json
+
 import aws_versions
 import boto3
 import pytest
-from deploying import rollout
+from deploying import checking, rollout
 from rollouts import aws, deploy, on, rollback, served, traffic, values, versions, zips
 from small_stacks import archive
 
@@ -94,6 +96,52 @@ def test_a_closed_function_is_checked_by_its_challenge(deploy, tmp_path):
 
     aws_versions.answering[0] = lambda *_: b'{"statusCode": 401, "headers": {}, "body": ""}'
     assert "without a challenge" in deploy(code=1, folder=folder, Variable="x").stderr
+
+
+GREETING = {"name": "personalized_greeting", "arguments": {"name": "Ada"}}
+
+
+@pytest.fixture
+def own_check(tmp_path, monkeypatch):
+    """A check in the function's folder: a call of a tool, and a part of its result."""
+    path = tmp_path / "checks.json"
+    path.write_text(json.dumps([{"method": "tools/call", "params": GREETING, "result": {"structuredContent": {"greeting": "Hello, Ada!"}}}]))
+    monkeypatch.setattr(checking, "CHECKS", path)
+    return path
+
+
+def greets(text):
+    """A function that answers the call with a text, and everything else without a fault."""
+
+    def answer(function, event):
+        if json.loads(event["body"])["method"] != "tools/call":
+            return aws_versions.answer(function, event)
+        assert event["headers"]["mcp-name"] == GREETING["name"] and json.loads(event["body"])["params"]["arguments"] == GREETING["arguments"]
+        return aws_versions.answer(function, event, result={"isError": False, "structuredContent": {"greeting": text, "language": "en"}})
+
+    return answer
+
+
+def test_a_version_whose_result_differs_from_a_check_of_the_function_serves_nothing(deploy, own_check):
+    aws_versions.answering[0] = greets("Hello, Ada!")
+    assert "version 1 answers server/discover, tools/list, tools/call" in deploy().stdout
+
+    aws_versions.answering[0] = greets("Hello, Bob!")
+    ended = deploy(code=1, Variable="x")
+    assert "version 2 failed its check, and serves nothing: tools/call: the result is" in ended.stderr and "Hello, Bob!" in ended.stderr
+    assert traffic() == {"1": 1} and versions() == ["1"]
+    # A rollback is checked, too.
+    aws_versions.answering[0] = greets("Hello, Ada!")
+    deploy(Variable="x")
+    aws_versions.answering[0] = greets("Hello, Bob!")
+    assert "failed its check" in rollback(code=1).stderr and traffic() == {"3": 1}
+
+
+@pytest.mark.parametrize("text", ["{", "{}", "[1]", '[{"params": {}}]', '[{"method": 1}]', "[" * 100_000])
+def test_a_file_of_checks_that_is_none_blocks_the_version(deploy, own_check, text):
+    own_check.write_text(text)
+    assert "checks.json must have the form" in deploy(code=1).stderr
+    assert versions() == []
 
 
 def test_a_streamed_response_is_read(deploy):
