@@ -1,10 +1,13 @@
 """`mcpl contract` with a built function and its lock file."""
 
 import json
+import shutil
 import subprocess
 
+import check
 import contract as contract_script
 import pytest
+import tools
 from conftest import PROJECT, emulated
 
 LOCK = PROJECT / "functions" / "greeter" / "contract.lock.json"
@@ -71,6 +74,55 @@ def test_a_lock_file_that_was_edited_by_hand_is_found_by_its_history(tmp_path, c
     assert list(contract_script.unaccepted([folder], "HEAD")) == []
     with pytest.raises(SystemExit, match="there is no revision nowhere"):
         list(contract_script.unaccepted([folder], "nowhere"))
+
+
+@pytest.fixture
+def function(tmp_path, monkeypatch):
+    """A copy of greeter's two files of its contract, and `make check FUNCTION=greeter` for them."""
+    folder = tmp_path / "functions" / "greeter"
+    shutil.copytree(LOCK.parent / "tests" / "data", folder / "tests" / "data")
+    shutil.copy(LOCK, folder)
+    with monkeypatch.context() as patched:
+        patched.setattr(tools, "PROJECT", tmp_path)
+        checks = check.checks_of(["greeter"])
+    monkeypatch.setattr(check, "checks_of", lambda names: checks)
+    return folder
+
+
+def refused(capfd):
+    """Why `make check FUNCTION=greeter` refuses the contract."""
+    with pytest.raises(SystemExit, match="failed: contracts"):
+        check.main(["--functions", "greeter", "contracts"])
+    return capfd.readouterr().err
+
+
+def test_a_breaking_change_is_refused_by_make_check_until_it_is_accepted_by_name(function, capfd):
+    contract_file, lock = function / contract_script.CONTRACT, function / contract_script.LOCK
+    check.main(["--functions", "greeter", "contracts"])
+    # As `make contract` renders it from changed code.
+    changed = json.loads(contract_file.read_text())
+    (tool, *_) = changed["tools"]
+    changed["tools"] = [{**tool, "name": "renamed"}]
+    contract_file.write_text(json.dumps(changed))
+
+    assert "contract.lock.json is out of date" in refused(capfd)
+    before = lock.read_text()
+    assert not contract_script.command("update", function) and lock.read_text() == before
+    assert "is out of date" in refused(capfd)
+    assert contract_script.command("update", function, f"tools.{tool['name']}:item-removed")
+    check.main(["--functions", "greeter", "contracts"])
+    (accepted,) = json.loads(lock.read_text())["accepted"]
+    assert accepted.startswith(f"tools.{tool['name']}:item-removed")
+
+
+def test_a_lock_file_that_is_missing_or_was_edited_by_hand_is_refused_by_make_check(function, capfd):
+    lock = function / contract_script.LOCK
+    edited_by_hand = json.loads(lock.read_text())
+    edited_by_hand["contract"]["tools"][0]["description"] += " Edited."
+    lock.write_text(json.dumps(edited_by_hand))
+    assert "contract.lock.json is out of date" in refused(capfd)
+    lock.unlink()
+    assert "has no contract.lock.json" in refused(capfd)
 
 
 def test_an_edited_lock_file_shows_as_a_change(contract, url, tmp_path):

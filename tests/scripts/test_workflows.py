@@ -1,5 +1,7 @@
 """8.5: what `make check` finds in workflows: jobs with rights that have another form than the permitted one."""
 
+import subprocess
+
 import pytest
 import tools
 import workflows
@@ -42,6 +44,20 @@ class Plain(yaml.SafeDumper):
 
 def test_no_job_of_this_repository_builds_and_may_write():
     assert list(workflows.builds_with_permissions(tools.PROJECT)) == []
+
+
+def test_lock_files_of_a_pull_request_are_compared_with_the_target_branch():
+    workflow = yaml.safe_load((tools.PROJECT / ".github" / "workflows" / "ci.yml").read_text())
+    job = workflow["jobs"]["contracts"]
+    checkout, compare = job["steps"]
+
+    # YAML reads the key `on` as a boolean.
+    assert "pull_request" in workflow[True] and job["if"] == "github.event_name == 'pull_request'"
+    assert checkout["with"]["fetch-depth"] == 0
+    assert compare == {"env": {"BASE": "${{ github.event.pull_request.base.sha }}"}, "run": 'make contract SINCE="$BASE"'}
+    words = ["make", "--dry-run", "--no-print-directory", "contract", "PYTHON=python", "SINCE=0123abc"]
+    made = subprocess.run(words, cwd=tools.PROJECT, capture_output=True, text=True, check=True).stdout.split()
+    assert made == ["python", "scripts/contract.py", "--since", "0123abc"]
 
 
 def test_what_deploys_and_attests_is_permitted(faults):

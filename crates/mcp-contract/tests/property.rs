@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 const VALUES: usize = 1000;
 
 /// Number of pairs of schemas that are classified as compatible.
-const PAIRS: usize = 60;
+const PAIRS: usize = 100;
 
 fn validator(schema: &Value) -> Validator {
     jsonschema::options().should_validate_formats(true).build(schema).unwrap()
