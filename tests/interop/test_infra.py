@@ -1161,17 +1161,19 @@ def arn_for(action, stack, logical_id, resource, function):
     }.get(service, f"{in_region}id-of-aws")
 
 
-def refused(name, database):
-    """What CloudFormation's handlers would be refused if the role deployed a template: type, permission, resource, and the
-    properties of the resource."""
+def refused(name, database, stacks="weather", top="weather"):
+    """What CloudFormation's handlers would be refused if the role for `stacks` deployed a template as the stack `top`: type,
+    permission, resource, and the properties of the resource."""
     function = templates.function_of(name)
-    statements = deploy_role("weather", database, Function=function, Tasks="yes")
-    for stack, logical_id, resource in with_nested(name, "weather"):
+    statements = deploy_role(stacks, database, Function="*" if stacks.endswith("*") else function, Tasks="yes")
+    # Other tests are about the denials.
+    statements = [own for own in statements if own["Effect"] == "Allow"]
+    for stack, logical_id, resource in with_nested(name, top):
         kind = resource["Type"]
         service = f"{kind.split('::')[1].lower()}.amazonaws.com"
         context = {
             "aws:CalledVia": "cloudformation.amazonaws.com", "iam:PassedToService": service, "iam:AWSServiceName": service,
-            "iam:PolicyARN": f"arn:aws:iam::{ACCOUNT}:policy/weather-DatabasePolicy-1A2B3C", "aws:ResourceTag/aws:cloudformation:stack-name": stack,
+            "iam:PolicyARN": f"arn:aws:iam::{ACCOUNT}:policy/{top}-DatabasePolicy-1A2B3C", "aws:ResourceTag/aws:cloudformation:stack-name": stack,
         }
         handlers = PROVIDER_SCHEMA_MANAGER.get_resource_schema(REGION, kind).schema["handlers"]
         # `list` is for an inventory of an account, which no stack needs.
@@ -1199,11 +1201,12 @@ def test_the_role_is_for_every_stack_but_those_that_docs_name():
     assert "not for [`custom-domain.yaml`]" in documented
 
 
+@pytest.mark.parametrize(("stacks", "top"), [("weather", "weather"), ("mcp-*", "mcp-weather")])
 @pytest.mark.parametrize(("name", "database"), ROLE_STACKS.items())
-def test_the_role_may_do_what_cloudformation_does_for_each_stack(aws, name, database):
-    """A1, A2: by the registry schemas of the resource types."""
+def test_the_role_may_do_what_cloudformation_does_for_each_stack(aws, name, database, stacks, top):
+    """A1, A2, B14: by the registry schemas of the resource types."""
     found = [
-        f"{kind}: {action} on {arn}" for kind, action, arn, properties in refused(name, database)
+        f"{kind}: {action} on {arn}" for kind, action, arn, properties in refused(name, database, stacks, top)
         if not any(
             matches(actions, action) and not has(properties, path) for path, actions in UNNEEDED.get(kind, {}).items()
         )
@@ -1264,7 +1267,8 @@ def test_the_role_may_do_what_deploy_py_does_itself(aws, name, deployments, monk
     asked = {(f"{service}:{permissions.get(name, name)}", arn) for service, name, arn in called if service != "sts"}
     different = "rds-data:ExecuteStatement" if name == "event-logger" else "cloudformation:ExecuteChangeSet"
     assert {"s3:PutObject", "cloudformation:CreateChangeSet", "cloudformation:DeleteStack", different} <= {own for own, _ in asked}
-    assert [own for own in asked if not is_allowed(statements, *own, {})] == []
+    tagged = {"aws:ResourceTag/aws:cloudformation:stack-name": "weather-Database-1A2B3C"}
+    assert [own for own in asked if not is_allowed(statements, *own, tagged)] == []
 
 
 @pytest.mark.parametrize("database", ["yes", "dsql", "no"])
@@ -1295,8 +1299,87 @@ def test_a_role_is_for_stacks_without_capital_letters_and_their_resources_have_o
     pattern = loaded("github-oidc")["Parameters"]["Stack"]["AllowedPattern"]
     resources = {logical_id for name in ROLE_STACKS for logical_id in loaded(name)["Resources"]}
 
-    assert [bool(re.search(pattern, own)) for own in ("event-logger-dsql", "greeter-2", "Greeter", "greeter-Function")] == [True, True, False, False]
+    names = {"event-logger-dsql": True, "greeter-2": True, "Greeter": False, "greeter-Function": False, "mcp-*": True, "mcp*": False, "*": False}
+    assert {own: bool(re.search(pattern, own)) for own in names} == names
     assert {own[0] for own in resources} == set("CDFMN")
+
+
+@pytest.mark.parametrize("stacks", ["mcp-*", "mcp-weather"])
+def test_a_role_for_a_prefix_is_for_its_stacks_and_for_resources_of_any_name(aws, stacks):
+    """B14"""
+    statements, is_prefix = deploy_role(stacks, "yes", Function="*", PermissionsBoundary="arn:boundary"), stacks.endswith("*")
+    statements = [own for own in statements if own["Effect"] == "Allow"]
+    in_region = f"{REGION}:{ACCOUNT}"
+
+    def may(stack, own):
+        named = {
+            "iam:CreateRole": f"arn:aws:iam::{ACCOUNT}:role/{stack}-{own}-1A", "iam:PassRole": f"arn:aws:iam::{ACCOUNT}:role/{stack}-{own}-1A",
+            "iam:CreatePolicy": f"arn:aws:iam::{ACCOUNT}:policy/{stack}-{own}-1A", "iam:AttachRolePolicy": f"arn:aws:iam::{ACCOUNT}:role/{stack}-{own}-1A",
+            "logs:CreateLogGroup": f"arn:aws:logs:{in_region}:log-group:{stack}-{own}-1A", "sns:CreateTopic": f"arn:aws:sns:{in_region}:{stack}-{own}-1A",
+            "cloudwatch:PutMetricAlarm": f"arn:aws:cloudwatch:{in_region}:alarm:{stack}-{own}-1A",
+            "cloudformation:CreateStack": f"arn:aws:cloudformation:{in_region}:stack/{stack}-{own}-1A/2B",
+        }
+        context = {
+            "aws:CalledVia": "cloudformation.amazonaws.com", "iam:PassedToService": "lambda.amazonaws.com",
+            "iam:PolicyARN": f"arn:aws:iam::{ACCOUNT}:policy/{stack}-{own}-1A",
+        }
+        return {is_allowed(statements, action, arn, context) for action, arn in named.items()}
+
+    # `Table` begins with none of the letters that a role for one stack knows.
+    assert may("mcp-weather", "Table") == {is_prefix}
+    for action in ROLLOUT - {"cloudwatch:DescribeAlarms", "lambda:DeleteFunction"}:
+        arns = {f"arn:aws:lambda:{in_region}:function:{own}": own for own in ("mcp-weather", "mcp-weather:1", "mcp-orders", "mcpx", "other-mcp-weather")}
+        allowed = {own for arn, own in arns.items() if is_allowed(statements, action, arn, {})}
+        assert allowed == {"mcp-weather", "mcp-weather:1"} | ({"mcp-orders"} if is_prefix else set())
+    for other in ("other", "mcpx-weather", "other-mcp-weather"):
+        assert may(other, "Table") == may(other, "Function") == {False}
+
+
+def test_a_role_for_a_prefix_makes_no_roles_without_a_boundary(aws):
+    (denied,) = [own for own in deploy_role("mcp-*", "no") if own["Effect"] == "Deny"]
+
+    assert {"iam:CreateRole", "iam:PutRolePolicy", "iam:AttachRolePolicy"} <= {*denied["Action"]}
+    assert denied["Resource"] == "*" and "Condition" not in denied
+
+
+def test_the_role_of_one_stack_is_owner_of_its_database_alone(aws):
+    """B15"""
+    statements = deploy_role("events", "yes")
+
+    def may(stack, cluster):
+        database = f"arn:aws:rds:{REGION}:{ACCOUNT}:cluster:{cluster}"
+        secret = f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:rds!cluster-1a2b-AbCdEf"
+        return (
+            is_allowed(statements, "rds-data:ExecuteStatement", database, {"aws:ResourceTag/aws:cloudformation:stack-name": stack}),
+            is_allowed(statements, "secretsmanager:GetSecretValue", secret, {"aws:ResourceTag/aws:rds:primaryDBClusterArn": database}),
+        )
+
+    assert may("events-Database-1A2B3C", "events-database-1a2b3c-cluster-4d5e") == (True, True)
+    assert may("orders-Database-1A2B3C", "orders-database-1a2b3c-cluster-4d5e") == (False, False)
+    assert may("events-dev-Database-1A2B3C", "events-test-database-1a2b3c-cluster-4d5e") == (False, False)
+    assert not is_allowed(statements, "rds-data:ExecuteStatement", f"arn:aws:rds:{REGION}:{ACCOUNT}:cluster:own", {})
+
+
+@pytest.mark.parametrize("database", ["yes", "dsql", "no"])
+@pytest.mark.parametrize("stacks", ["a-prefix-of-stacks-*", "event-logger-dsql-production"])
+def test_the_policies_of_the_role_are_within_the_limits_of_iam(aws, stacks, database):
+    """10,240 characters of all inline policies of a role, and 6,144 of a managed one, without white space."""
+    boundary = f"arn:aws:iam::{ACCOUNT}:policy/boundary-Boundary-ABCDEFGHIJKL"
+    deploy_role(stacks, database, Tasks="yes", PermissionsBoundary=boundary, KmsKeyArn=SOURCE_KEY)
+    client = boto3.client("iam")
+    (name,) = [own["RoleName"] for own in client.list_roles()["Roles"]]
+
+    def length(document):
+        return len(json.dumps(ast.literal_eval(document) if isinstance(document, str) else document, separators=(",", ":")))
+
+    inline = [client.get_role_policy(RoleName=name, PolicyName=own)["PolicyDocument"] for own in client.list_role_policies(RoleName=name)["PolicyNames"]]
+    attached = [own["PolicyArn"] for own in client.list_attached_role_policies(RoleName=name)["AttachedPolicies"]]
+    managed = [client.get_policy_version(PolicyArn=own, VersionId="v1")["PolicyVersion"]["Document"] for own in attached]
+    # Ten managed policies can be attached.
+    assert 2 <= len(managed) <= 10
+    # In a region with a longer name there are more.
+    assert sum(map(length, inline)) < 9_500 and all(length(own) < 5_500 for own in managed)
+
 
 
 BUCKET = f"arn:aws:s3:::mcp-on-lambda-{ACCOUNT}-{REGION}"
