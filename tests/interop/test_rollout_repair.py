@@ -1,13 +1,13 @@
 """Stacks of an earlier layout, and deployments that were killed: the procedures that repair them, in an emulated account."""
 
 import subprocess
-import sys
 
 import aws_changes
 import aws_versions
 import boto3
 import pytest
 import small_stacks
+from killed import kill_after
 from rollouts import aws, deploy, rollback, served, traffic, values, zips
 from small_stacks import run
 
@@ -89,37 +89,6 @@ CHANGING = [
     "CreateBucket", "PutPublicAccessBlock", "PutObject", "CreateChangeSet", "ExecuteChangeSet", "PublishVersion", "Invoke",
     "CreateChangeSet:2", "ExecuteChangeSet:2", "CreateChangeSet:3", "ExecuteChangeSet:3", "DeleteFunction",
 ]
-KILLS = """
-import os, signal, sys
-sys.path.insert(0, {folder!r})
-import small_stacks
-from deploying.account import Account
-from deploying import rollout, stack
-name, _, number = {call!r}.partition(":")
-left = int(number or 1)
-def kill(**_):
-    global left
-    left -= 1
-    if not left:
-        os.kill(os.getpid(), signal.SIGKILL)
-def client(account, service, **options):
-    made = account.session.client(service, **options)
-    made.meta.events.register(f"after-call.*.{{name}}", kill)
-    return made
-Account.client = client
-small_stacks.use()
-rollout.KEPT = 1
-rollout.Rollout.watch = lambda own: None
-small_stacks.deploy.main()
-"""
-
-
-def kill_after(call, *words):
-    folder = str(small_stacks.FOLDER.parent)
-    program = KILLS.format(folder=folder, call=call)
-    return subprocess.run([sys.executable, "-c", program, *map(str, words)], capture_output=True, text=True, stdin=subprocess.DEVNULL)
-
-
 @pytest.mark.parametrize("call", CHANGING)
 @pytest.mark.parametrize(
     ("is_first", "repair"),
@@ -130,7 +99,7 @@ def test_a_deployment_that_is_killed_is_repaired_by_the_next_command(deploy, zip
     aws_changes.slowness[0] = 2
     if not is_first:
         deploy()
-    words = ["up", "greeter", "--lambda-dir", zips, "--yes", "--no-doctor", "--canary", "0.1", "--minutes", "1", "--parameter", "Variable=x"]
+    words = ["up", "greeter", "--lambda-dir", zips, "--yes", "--no-doctor", "--canary", "0.1", "--minutes", "5", "--parameter", "Variable=x"]
     if is_first and (call.endswith(":3") or call == "DeleteFunction") or not is_first and call == "CreateBucket":
         pytest.skip("this deployment has no such call")
     killed = kill_after(call, *words)
@@ -147,4 +116,24 @@ def test_a_deployment_that_is_killed_is_repaired_by_the_next_command(deploy, zip
     deploy(Variable="x")
     assert len(traffic()) == 1 and served()["Environment"]["Variables"]["VARIABLE"] == "x"
     assert values()["CanaryVersion"] == "" and values()["LiveVersion"] in traffic()
+    assert boto3.client("cloudformation").list_change_sets(StackName="greeter")["Summaries"] == []
+
+
+@pytest.mark.parametrize("call", ["Invoke", "CreateChangeSet", "ExecuteChangeSet"])
+@pytest.mark.parametrize("repair", ["rollback", pytest.param("deploy", marks=pytest.mark.slow)])
+def test_a_rollback_that_is_killed_is_repaired_by_the_next_command(deploy, call, repair):
+    deploy()
+    deploy(Variable="x")
+    aws_changes.slowness[0] = 2
+    killed = kill_after(call, "rollback", "greeter", "--yes")
+    assert killed.returncode == -9, killed.stdout + killed.stderr
+    # One version serves everything, whichever it is.
+    assert traffic() == ({"1": 1} if call == "ExecuteChangeSet" else {"2": 1})
+
+    if repair == "rollback":
+        ended = run("rollback", "greeter", "--yes", "--version", "1")
+        assert ended.code == 0 or "version 1 serves all requests already" in ended.stderr, ended.text
+        assert traffic() == {"1": 1} and values()["LiveVersion"] == "1"
+    deploy(Variable="x")
+    assert traffic() == {"2": 1} and values()["LiveVersion"] == "2"
     assert boto3.client("cloudformation").list_change_sets(StackName="greeter")["Summaries"] == []
