@@ -157,7 +157,7 @@ VARIANT = re.compile(r"\[((?:watch|emulator)-\w+(?:-\d\d?\b)?|buffered|stream)\b
 CHROMIUM = ["test_browser", "test_page", "test_signing_person"]
 # Their tests share nothing but files that are made once: they fill the gaps that the groups leave.
 ALONE = [
-    "test_dsql_stack", "test_infra", "test_rollout", "test_rollout_changes", "test_rollout_many", "test_rollout_repair",
+    "test_dsql_stack", "test_infra", "test_replaced_resources", "test_rollout", "test_rollout_changes", "test_rollout_many", "test_rollout_repair",
     "test_rollout_stages", "test_shared_infra",
 ]
 
