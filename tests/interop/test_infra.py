@@ -343,6 +343,46 @@ def test_a_function_that_exchanges_tokens_may_read_its_secret(deploy, name, give
         assert statements == [own_log(name), TRACES, *state_key, read]
 
 
+@pytest.mark.parametrize("name", ["function", "tasks"])
+def test_the_variables_of_a_function_are_within_the_limit_of_lambda(name):
+    """B9: 4 KB of names and values."""
+    (variables,) = [
+        own["Properties"]["Environment"]["Variables"] for own in loaded(name)["Resources"].values() if own["Type"] == "AWS::Lambda::Function"
+    ]
+    # tasks.yaml gets them from function.yaml.
+    known = loaded("function")["Parameters"]
+    known |= {"Alias": known["TasksAlias"], "StateKeySecretArn": known["StateKey"]}
+
+    def longest(value):
+        """The maximum length of a value; 0 for one that is not set."""
+        if isinstance(value, str):
+            return len(value)
+        if "Fn::If" in value:
+            return max(map(longest, value["Fn::If"][1:]))
+        if "Fn::Sub" in value:
+            # The name of the second function, with its alias.
+            return len("-tasks:") + 40 + known["TasksAlias"]["MaxLength"]
+        if value["Ref"] in ("AWS::NoValue", "StateKeySecret"):
+            return 0
+        parameter = known[value["Ref"]]
+        return max(map(len, parameter["AllowedValues"])) if "AllowedValues" in parameter else parameter["MaxLength"]
+
+    lengths = {own: len(own) + longest(value) for own, value in variables.items()}
+    # `Issuers` stands in place of these.
+    either = sum(lengths[own] for own in ("OIDC_ISSUER", "OIDC_AUDIENCE", "OIDC_SCOPE_PREFIX"))
+    assert either < lengths["OIDC_ISSUERS"]
+    assert 3_500 < sum(lengths.values()) - either + sum(map(len, ("OIDC_ISSUER", "OIDC_AUDIENCE", "OIDC_SCOPE_PREFIX"))) < 4_096
+
+
+@pytest.mark.parametrize("path", STACKS, ids=name_of)
+def test_a_stack_rejects_what_would_not_fit_before_it_changes_anything(path):
+    """B9: CloudFormation compares a parameter with its MaxLength when a change set is created. cfn-lint and moto do not."""
+    own, shared = loaded(name_of(path))["Parameters"], loaded("function")["Parameters"]
+
+    for name in ("Audience", "ExchangeClientId", "ExchangeSecretArn", "Issuer", "Issuers", "PublicUrl", "ScopePrefix"):
+        assert own[name]["MaxLength"] == shared[name]["MaxLength"], name
+
+
 @pytest.mark.parametrize("parameter", ["ExchangeSecretArn", "StateKey"])
 def test_the_arn_of_a_secret_is_no_pattern(parameter):
     secret = loaded("function")["Parameters"][parameter]
@@ -801,6 +841,18 @@ def test_only_a_database_that_is_always_awake_is_opened_at_init(deploy, capacity
     assert (alarms["Unavailable"]["EvaluationPeriods"], alarms["Unavailable"]["DatapointsToAlarm"]) == (3, 3)
 
 
+def test_the_database_has_alarms_on_its_capacity_and_its_connections(deploy):
+    """B16"""
+    topic = f"arn:aws:sns:{REGION}:{ACCOUNT}:alarms"
+    deploy("up", "event-logger", *parameters(Issuer="https://id.example.com", AlarmTopicArn=topic))
+
+    alarms = {name: own for name, own in asked_for("AWS::CloudWatch::Alarm").items() if own.get("Namespace") == "AWS/RDS"}
+    (settings,) = asked_for("AWS::RDS::DBClusterParameterGroup").values()
+    assert {name: own["MetricName"] for name, own in alarms.items()} == {"Capacity": "ACUUtilization", "Connections": "DatabaseConnections"}
+    assert all(own["AlarmActions"] == [topic] and [one["Name"] for one in own["Dimensions"]] == ["DBClusterIdentifier"] for own in alarms.values())
+    assert float(alarms["Connections"]["Threshold"]) < int(settings["Parameters"]["max_connections"]) - 20
+
+
 def test_the_database_is_private_and_encrypted(deploy):
     deploy("up", "event-logger", *parameters(Issuer="https://id.example.com"))
 
@@ -817,6 +869,8 @@ def test_the_database_is_private_and_encrypted(deploy):
     # Twice as many environments as may run at once may hold a connection, and 20 are not the function's.
     most = loaded("event-logger")["Parameters"]["ReservedConcurrency"]["MaxValue"]
     assert 2 * most + 20 <= int(settings["Parameters"]["max_connections"])
+    # B16: the log that says why a token was rejected.
+    assert cluster["EnableCloudwatchLogsExports"] == ["postgresql", "iam-db-auth-error"]
     # In ms. Longer than an environment trusts a connection, and short enough that the database can sleep.
     assert 5_000 < int(settings["Parameters"]["idle_session_timeout"]) <= 300_000
 
