@@ -93,7 +93,10 @@ pub use items::{
     tool::{NoArguments, Tool},
 };
 #[cfg(feature = "limits")]
-pub use limits::{limiter::Limited, rate_limit::RateLimit};
+pub use limits::{
+    limiter::{Counted, Limited},
+    rate_limit::RateLimit,
+};
 pub use mcp_protocol::{json, uri};
 #[cfg(feature = "pseudonyms")]
 pub use policy::pseudonym::Pseudonyms;

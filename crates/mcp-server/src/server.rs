@@ -254,7 +254,7 @@ impl<S: Send + Sync + 'static> Server<S> {
     }
 
     /// Limits the requests of each caller: of every method, and in a batch each. Notifications and malformed requests are not counted,
-    /// and of an authenticated caller only requests that it is authorized for.
+    /// polls are counted apart ([`RateLimit`]), and of an authenticated caller only requests that it is authorized for.
     ///
     /// Anonymous callers have the same limit, by address and in each execution environment, unless
     /// [`limit_anonymous`](Self::limit_anonymous) sets another.

@@ -64,7 +64,8 @@ impl McpService {
         {
             let (address, is_authenticated) = (exchange.address, exchange.invocation.principal.is_some());
             let received = exchange.invocation.received;
-            if let Some(limited) = self.count_anonymous(address, is_authenticated, rejected.as_ref(), message, received)
+            let counted = super::limits::counted(&parts.method, message);
+            if let Some(limited) = self.count_anonymous(address, is_authenticated, rejected.as_ref(), counted, received)
             {
                 let rejection = Some(Box::new(exchange.reject_anonymous(&limited, message)));
                 return Admitted { exchange, span, rejection };

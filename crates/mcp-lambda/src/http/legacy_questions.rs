@@ -166,8 +166,7 @@ impl McpService {
                 let id = cancelled_id(notification.params?)?;
                 let session = session_of(questions, exchange).await?;
                 #[cfg(feature = "limits")]
-                if let Err(limited) = self.item(exchange, method::PING, None).count_continuation(exchange.address).await
-                {
+                if let Err(limited) = self.item(exchange, method::PING, None).count_continuation().await {
                     return Some(exchange.reject_continuation(&limited, None));
                 }
                 match timed(questions, exchange, STORE_TIME).cancel(caller, &session, &id, now).await {
@@ -203,7 +202,7 @@ impl McpService {
             return exchange.reject_unauthorized(None, denial);
         }
         #[cfg(feature = "limits")]
-        if let Err(limited) = resolved.count_continuation(exchange.address).await {
+        if let Err(limited) = resolved.count_continuation().await {
             return exchange.reject_continuation(&limited, None);
         }
         let answer = match (response.result, response.error) {

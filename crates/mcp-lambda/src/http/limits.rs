@@ -8,9 +8,9 @@
 
 use std::{net::IpAddr, time::SystemTime};
 
-use http::{Extensions, HeaderValue, Response, StatusCode, header};
+use http::{Extensions, HeaderValue, Method, Response, StatusCode, header};
 use mcp_protocol::{ErrorObject, Incoming, Message, ProtocolVersion, RequestId, jsonrpc, method};
-use mcp_server::Limited;
+use mcp_server::{Counted, Limited};
 use serde_json::json;
 
 use super::{
@@ -34,6 +34,28 @@ pub(super) fn source_address(extensions: &Extensions) -> Option<IpAddr> {
     extensions.get().map(|SourceAddress(address)| *address)
 }
 
+/// Returns how the request of an anonymous caller is counted. Its message is foreign: a continuation may be of any call, or of none.
+pub(super) fn counted(http_method: &Method, message: Option<&Incoming<'_>>) -> Counted {
+    let is_continuation = match message {
+        // The only GET that is counted resumes a stream.
+        None => http_method == Method::GET,
+        Some(Incoming::Single(Message::Response(_))) => true,
+        Some(Incoming::Single(Message::Notification(notification))) => {
+            notification.method == method::NOTIFICATIONS_CANCELLED
+        }
+        #[cfg(feature = "tasks")]
+        Some(Incoming::Single(Message::Request(request))) => {
+            [method::TASKS_GET, method::TASKS_UPDATE, method::TASKS_CANCEL].contains(&&*request.method)
+        }
+        #[cfg(not(feature = "tasks"))]
+        Some(Incoming::Single(Message::Request(_))) => false,
+        Some(Incoming::Batch(messages)) => {
+            return Counted::Requests(u32::try_from(messages.len()).unwrap_or(u32::MAX).max(1));
+        }
+    };
+    if is_continuation { Counted::Continuation } else { Counted::Requests(1) }
+}
+
 impl McpService {
     /// Counts an HTTP request of an anonymous caller, or one with failed authentication. `None` for an authenticated caller, and if
     /// authentication failed through a fault of the server or of the issuer.
@@ -42,17 +64,13 @@ impl McpService {
         address: Option<IpAddr>,
         is_authenticated: bool,
         rejected: Option<&AuthError>,
-        message: Option<&Incoming<'_>>,
+        counted: Counted,
         received: SystemTime,
     ) -> Option<Limited> {
         if is_authenticated || rejected.is_some_and(|rejected| rejected.fault().is_some()) {
             return None;
         }
-        let requests = match message {
-            Some(Incoming::Batch(messages)) => u32::try_from(messages.len()).unwrap_or(u32::MAX).max(1),
-            Some(Incoming::Single(_)) | None => 1,
-        };
-        self.server().count_anonymous(address, requests, received).err()
+        self.server().count_anonymous(address, counted, received).err()
     }
 
     /// The response to a request over a limit, with its log event.

@@ -352,7 +352,8 @@ async fn authenticate(
     {
         let is_authenticated = matches!(admitted, Ok(Some(_)));
         let (address, rejected) = (limits::source_address(&parts.extensions), admitted.as_ref().err());
-        if let Some(limited) = service.count_anonymous(address, is_authenticated, rejected, None, invocation.received) {
+        let one = mcp_server::Counted::Requests(1);
+        if let Some(limited) = service.count_anonymous(address, is_authenticated, rejected, one, invocation.received) {
             return Err(Box::new(limits::reject_at_route(&invocation.request_id, &limited)));
         }
     }

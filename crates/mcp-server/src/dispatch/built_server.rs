@@ -162,10 +162,10 @@ impl BuiltServer {
     pub fn count_anonymous(
         &self,
         address: Option<std::net::IpAddr>,
-        requests: u32,
+        counted: crate::Counted,
         received: std::time::SystemTime,
     ) -> Result<(), crate::Limited> {
-        self.0.limits.as_ref().map_or(Ok(()), |limits| limits.count_anonymous(address, requests, received))
+        self.0.limits.as_ref().map_or(Ok(()), |limits| limits.count_anonymous(address, counted, received))
     }
 
     /// Renders the rejection of a `tools/call` that is over a limit as a tool result, which the model reads.

@@ -170,7 +170,7 @@ impl<'a> Resolved<'a> {
     }
 
     /// Counts the request under the limits of the server and of its tool, unless it is rejected anyway. Call it before
-    /// [`run`](Self::run). Requests of anonymous callers were counted under the server's limit by
+    /// [`run`](Self::run). A request about a task is counted as a continuation. Requests of anonymous callers were counted under the server's limit by
     /// [`BuiltServer::count_anonymous`](crate::BuiltServer::count_anonymous).
     ///
     /// # Errors
@@ -182,21 +182,24 @@ impl<'a> Resolved<'a> {
             return Ok(());
         };
         let tool = match &self.target {
+            #[cfg(feature = "tasks")]
+            Some(Target::Task(_)) => return limits.count_continuation(&self.invocation).await,
             Some(Target::Tool(tool)) => tool.limit.as_ref().map(|limit| (tool.definition.name.as_str(), limit)),
             _ => None,
         };
         limits.count(&self.invocation, address, tool).await
     }
 
-    /// Counts a request that continues an earlier one, such as a poll, under the limit of the server alone.
+    /// Counts a request that continues an earlier one, such as a poll, apart from other requests. Those of anonymous callers were
+    /// counted by [`BuiltServer::count_anonymous`](crate::BuiltServer::count_anonymous).
     ///
     /// # Errors
     ///
     /// When the limit does not permit the request.
     #[cfg(all(feature = "limits", feature = "interactive", feature = "store"))]
-    pub async fn count_continuation(&self, address: Option<std::net::IpAddr>) -> Result<(), crate::Limited> {
+    pub async fn count_continuation(&self) -> Result<(), crate::Limited> {
         match &self.built.limits {
-            Some(limits) => limits.count(&self.invocation, address, None).await,
+            Some(limits) => limits.count_continuation(&self.invocation).await,
             None => Ok(()),
         }
     }

@@ -126,6 +126,7 @@ impl Leases {
         // A counter keeps the length of its window. Another length is another counter.
         let id = match scope {
             Scope::Server => format!("server {}", limit.window.as_nanos()),
+            Scope::Continuations => format!("continuations {}", limit.window.as_nanos()),
             Scope::Tool(name) => format!("tool {} {name}", limit.window.as_nanos()),
         };
         let increment = Increment {

@@ -34,6 +34,7 @@ impl Limited {
         let seconds = wait.div_ceil(1000).max(1);
         let calls = match scope {
             Scope::Server => counted(limit.requests.into(), "request"),
+            Scope::Continuations => format!("{} polls and answers", limit.requests),
             Scope::Tool(name) => format!("{} of `{name}`", counted(limit.requests.into(), "call")),
         };
         let caller = if subject.is_anonymous() { "network address without authentication" } else { "caller" };
@@ -58,6 +59,15 @@ impl Limited {
 fn counted(number: u64, unit: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };
     format!("{number} {unit}{plural}")
+}
+
+/// Requests that are counted together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Counted {
+    /// New requests, in a batch each.
+    Requests(u32),
+    /// A request that continues an earlier one: a poll, an answer or a cancellation.
+    Continuation,
 }
 
 /// The limit of anonymous callers.
@@ -124,7 +134,7 @@ impl Limits {
     pub(crate) fn count_anonymous(
         &self,
         address: Option<IpAddr>,
-        requests: u32,
+        counted: Counted,
         now: SystemTime,
     ) -> Result<(), Limited> {
         let limit = match &self.anonymous {
@@ -132,7 +142,24 @@ impl Limits {
             Anonymous::Unlimited => None,
             Anonymous::Limit(limit) => Some(limit),
         };
-        limit.map_or(Ok(()), |limit| self.count_address(address, Scope::Server, limit, requests, now))
+        let Some(limit) = limit else { return Ok(()) };
+        match counted {
+            Counted::Requests(requests) => self.count_address(address, Scope::Server, limit, requests, now),
+            Counted::Continuation => {
+                self.count_address(address, Scope::Continuations, &limit.of_continuations(), 1, now)
+            }
+        }
+    }
+
+    /// Counts a request of an authenticated caller that continues an earlier one.
+    #[cfg(all(feature = "interactive", feature = "store"))]
+    pub(crate) async fn count_continuation(&self, invocation: &Invocation) -> Result<(), Limited> {
+        match (&self.server, invocation.principal.as_deref()) {
+            (Some(limit), Some(caller)) => {
+                self.count_caller(invocation, caller, Scope::Continuations, &limit.of_continuations()).await
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Counts a request that is about to run: for an authenticated caller by the limits of the server and of the tool, for an

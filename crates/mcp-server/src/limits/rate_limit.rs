@@ -10,6 +10,9 @@ const SMALL_LIMIT_PER_MINUTE: u64 = 60;
 /// The default block of a larger limit is this part of it.
 #[cfg(feature = "store")]
 const BLOCKS_PER_WINDOW: u32 = 20;
+/// Minimum limit of [continuations](RateLimit::of_continuations): some, and two for each second of the window.
+const CONTINUATIONS: u64 = 10;
+const CONTINUATIONS_PER_SECOND: u64 = 2;
 
 /// A rate limit: a number of requests of each caller in a window. See [`Server::limit`](crate::Server::limit) and
 /// [`Tool::limit`](crate::Tool::limit).
@@ -23,6 +26,10 @@ const BLOCKS_PER_WINDOW: u32 = 20;
 /// Requests of anonymous callers are counted by each execution environment for itself, and never in a store. Those of
 /// authenticated callers too, unless the server has a [store](crate::Server#method.store): with `n` environments, a caller may then
 /// make up to `n` times the number of requests.
+///
+/// **Polls** do not count as requests: those of a question to a client of 2025-11-25 and of a task, with their answers and cancellations.
+/// They have a count of their own, with the same limit, but at least two for each second of the window, and ten. The client of an open
+/// question polls about 40 times in the first minute, and then 30 times a minute, as often as the client of a task.
 ///
 /// With a store, an execution environment leases requests in blocks, of one request for limits up to 60 a minute, and otherwise of a
 /// twentieth of the limit. In a window, at most `block × environments` requests are served beyond the limit. Leased requests that an
@@ -92,6 +99,17 @@ impl RateLimit {
         Self { fails_closed: true, ..self }
     }
 
+    /// Returns the limit of the requests that continue earlier ones, each of which was counted. A smaller one would end open questions.
+    pub(crate) fn of_continuations(&self) -> Self {
+        let least = CONTINUATIONS + CONTINUATIONS_PER_SECOND * self.window.as_secs();
+        Self {
+            requests: self.requests.max(u32::try_from(least).unwrap_or(u32::MAX)),
+            #[cfg(feature = "store")]
+            block: None,
+            ..*self
+        }
+    }
+
     /// Returns the number of requests that are leased at once.
     #[cfg(feature = "store")]
     pub(crate) fn block_size(&self) -> u32 {
@@ -106,6 +124,8 @@ impl RateLimit {
 pub(crate) enum Scope<'a> {
     /// All requests.
     Server,
+    /// All requests that continue earlier ones.
+    Continuations,
     /// The calls of a tool.
     Tool(&'a str),
 }

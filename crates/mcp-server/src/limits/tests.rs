@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    limiter::{Anonymous, Limits},
+    limiter::{Anonymous, Counted, Limits},
     rate_limit::RateLimit,
 };
 use crate::{Invocation, Limited, Principal};
@@ -41,7 +41,7 @@ fn address(text: &str) -> Option<IpAddr> {
 
 /// How many requests of an address are served.
 fn served(limits: &Limits, from: &str, received: SystemTime) -> usize {
-    (0..100).take_while(|_| limits.count_anonymous(address(from), 1, received).is_ok()).count()
+    (0..100).take_while(|_| limits.count_anonymous(address(from), Counted::Requests(1), received).is_ok()).count()
 }
 
 #[tokio::test]
@@ -70,6 +70,20 @@ async fn a_limit_of_a_tool_counts_beside_that_of_the_server() {
     let of_tool = "rate limit reached: at most 1 call of `a` in 120 seconds for each caller; try again in 120 seconds";
     let of_all = "rate limit reached: at most 3 requests in 60 seconds for each caller; try again in 60 seconds";
     assert_eq!(texts, [Ok(()), Err(of_tool.to_owned()), Ok(()), Err(of_all.to_owned())]);
+}
+
+#[test]
+fn continuations_have_a_count_of_their_own_that_an_open_question_does_not_reach() {
+    for (limit, expected) in [(per_minute(1), 130), (per_minute(500), 500), (RateLimit::per_caller(1, SECOND), 12)] {
+        let limits = limits(limit);
+        let count = |counted| limits.count_anonymous(None, counted, start());
+        let polls = (0..1000).take_while(|_| count(Counted::Continuation).is_ok()).count();
+        let limited = count(Counted::Continuation).unwrap_err();
+
+        assert_eq!(polls, expected);
+        assert!(limited.message.contains(&format!("at most {expected} polls and answers in ")), "{limited}");
+        assert!(count(Counted::Requests(1)).is_ok(), "a request is counted apart from polls");
+    }
 }
 
 #[tokio::test]
@@ -119,7 +133,7 @@ fn an_anonymous_caller_is_an_ipv4_address_or_an_ipv6_network() {
 #[test]
 fn callers_without_an_address_share_a_count_and_a_batch_counts_as_a_whole() {
     let limits = limits(per_minute(10));
-    let count = |requests| limits.count_anonymous(None, requests, start());
+    let count = |requests| limits.count_anonymous(None, Counted::Requests(requests), start());
 
     assert!(count(8).is_ok());
     assert!(count(3).unwrap_err().is_anonymous);
@@ -153,7 +167,10 @@ fn a_flood_of_addresses_takes_a_fixed_amount_of_memory() {
     for number in 0..100_000_u32 {
         let v4 = IpAddr::from((0x0a00_0000 + number).to_be_bytes());
         let v6 = IpAddr::from(Ipv6Addr::from((0x2001_0db8_u128 << 96) | (u128::from(number) << 64)));
-        assert!([v4, v6].into_iter().all(|from| limits.count_anonymous(Some(from), 1, start()).is_ok()), "{number}");
+        assert!(
+            [v4, v6].into_iter().all(|from| limits.count_anonymous(Some(from), Counted::Requests(1), start()).is_ok()),
+            "{number}"
+        );
     }
 
     assert_eq!((limits.bytes(), bytes), (2 * 128 * 1024, 2 * 128 * 1024));
@@ -163,7 +180,7 @@ fn a_flood_of_addresses_takes_a_fixed_amount_of_memory() {
 #[test]
 fn a_clock_that_was_set_back_locks_no_caller_out() {
     let limits = limits(per_minute(1));
-    let count = |received| limits.count_anonymous(None, 1, received);
+    let count = |received| limits.count_anonymous(None, Counted::Requests(1), received);
 
     assert!(count(start()).is_ok());
     assert!(count(start() - 30 * SECOND).is_err(), "a concurrent request that was received earlier");
@@ -186,8 +203,8 @@ fn a_window_that_is_too_long_panics() {
 #[test]
 fn a_rejection_says_when_to_try_again() {
     let limits = limits(RateLimit::per_caller(1, SECOND));
-    limits.count_anonymous(None, 1, start()).unwrap();
-    let Limited { message, retry_after, .. } = limits.count_anonymous(None, 1, start()).unwrap_err();
+    limits.count_anonymous(None, Counted::Requests(1), start()).unwrap();
+    let Limited { message, retry_after, .. } = limits.count_anonymous(None, Counted::Requests(1), start()).unwrap_err();
 
     let expected = "rate limit reached: at most 1 request in 1 second for each network address without authentication; \
                     try again in 1 second";
@@ -331,7 +348,9 @@ mod store {
         let store = memory_store(&clock);
         let environment = environment(&store, per_minute(60));
         for number in 0..100_000_u32 {
-            environment.count_anonymous(Some(IpAddr::from(number.to_be_bytes())), 1, start()).unwrap();
+            environment
+                .count_anonymous(Some(IpAddr::from(number.to_be_bytes())), Counted::Requests(1), start())
+                .unwrap();
         }
         clock.store(90 * 24 * 60 * 60, Ordering::SeqCst);
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();

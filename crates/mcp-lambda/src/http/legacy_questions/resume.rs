@@ -87,7 +87,7 @@ impl McpService {
             return not_acceptable(Some(&id));
         }
         #[cfg(feature = "limits")]
-        if let Err(limited) = resolved.count_continuation(exchange.address).await {
+        if let Err(limited) = resolved.count_continuation().await {
             return exchange.reject_continuation(&limited, Some(&id));
         }
         let left = exchange.invocation.deadline.map(|end| end.saturating_duration_since(Instant::now()));
