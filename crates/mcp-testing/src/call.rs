@@ -7,9 +7,11 @@ use mcp_protocol::{
     ProtocolVersion, RequestId, RequestMeta, method,
 };
 use mcp_server::{
-    Authorization, BuiltServer, Call, CallError, CallOutcome, Enforcement, Invocation, Principal, Server, Settings,
-    Tool,
+    Authorization, BuildError, BuiltServer, Call, CallError, CallOutcome, Enforcement, Invocation, Principal, Server,
+    Settings, Tool,
 };
+#[cfg(feature = "tasks")]
+use mcp_server::{Task, store::MemoryStore};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
@@ -17,6 +19,9 @@ use crate::{schema, state_key};
 
 /// Builder for a test call of one tool, without HTTP and Lambda. The client has the newest revision and all
 /// capabilities. `.await` runs the call.
+///
+/// A tool with `Tool::task` needs the feature `tasks` of this crate. The call waits for the result, with a store of its own: steps, waits and
+/// questions are part of it, and it has no deadline. In a test with `start_paused = true`, a `sleep` takes no time.
 ///
 /// ```
 /// # use mcp_server::{HandlerError, NoArguments, Tool, ToolContext};
@@ -77,6 +82,9 @@ enum TestOutcome {
 const MAX_ROUNDS: usize = 20;
 /// Capacity for notifications, above the limit of a call.
 const MAX_NOTIFICATIONS: usize = 2000;
+/// Time in which the call of a tool with `Tool::task` runs within its request.
+#[cfg(feature = "tasks")]
+const LONGEST_TASK: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// Time between the deadlines of handler and invocation.
 const RESERVE: Duration = Duration::from_millis(500);
 
@@ -162,10 +170,19 @@ impl<S: Send + Sync + 'static> TestCall<S> {
             None => Authorization::DangerouslyOff,
         };
         let state = state.or_else(unit).unwrap_or_else(|| panic!("tool `{name}` needs a state: set it with `state`"));
-        let server = Server::new("test", "0.0.0", state)
+        let server = Server::new("test", "0.0.0", state);
+        #[cfg(feature = "tasks")]
+        let (server, tool, time) = match tool.may_become_task() {
+            true => {
+                let within_call = Task::ttl(LONGEST_TASK).answer_within(LONGEST_TASK);
+                (server.store(MemoryStore::new()), tool.task(within_call), None)
+            }
+            false => (server, tool, time),
+        };
+        let server = server
             .tool(tool)
             .build(Settings { state_key: Some(state_key()), authorization, ..Settings::default() })
-            .unwrap_or_else(|error| panic!("{error}"));
+            .unwrap_or_else(|error| panic!("{}", build_error(&error)));
         let invocation = Arc::new(Invocation {
             deadline: time.map(|time| tokio::time::Instant::now().into_std() + time + RESERVE),
             principal: caller.map(Arc::new),
@@ -205,6 +222,12 @@ impl<S: Send + Sync + 'static> TestCall<S> {
         }
         panic!("the tool still sends input requests after {MAX_ROUNDS} round trips");
     }
+}
+
+fn build_error(error: &BuildError) -> String {
+    let is_task = cfg!(not(feature = "tasks")) && error.to_string().contains("may become tasks");
+    let hint = if is_task { ". In a test: add the feature `tasks` of `mcp-testing`" } else { "" };
+    format!("{error}{hint}")
 }
 
 /// Returns the state `()` if that is the type.

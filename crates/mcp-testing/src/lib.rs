@@ -28,7 +28,7 @@
 //!
 //! | Item | Purpose |
 //! | --- | --- |
-//! | [`TestCall`] | call of one tool, with its result and notifications |
+//! | [`TestCall`] | call of one tool, with its result and notifications; with the feature `tasks` also of tools with `Tool::task` |
 //! | [`request`] | [`McpRequest`], a request of any revision |
 //! | [`exchange`] | sends a request over one of several transports, returns a validated [`Reply`] |
 //! | [`schema`] | JSON Schemas of the protocol, and validation |

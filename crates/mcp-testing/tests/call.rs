@@ -147,3 +147,58 @@ async fn fault_is_separate_from_the_result() {
 
     assert_eq!((reply.text().as_str(), reply.fault()), ("The tool failed.", Some("the disk is full")));
 }
+
+#[cfg(feature = "tasks")]
+mod tasks {
+    use mcp_server::{Json, Task};
+    use serde::Serialize;
+
+    use super::*;
+
+    #[derive(Serialize, Deserialize, JsonSchema, Validate)]
+    struct Name {
+        #[garde(skip)]
+        name: String,
+    }
+
+    /// A step, a wait of a day, a question, and a step.
+    async fn report(context: InteractiveContext<Arc<AtomicU32>>, args: CountArgs) -> Result<Json<Name>, HandlerError> {
+        let count = async || Ok::<_, HandlerError>(context.state().fetch_add(1, Ordering::Relaxed));
+        context.once("first", count()).await?;
+        context.status("waits");
+        context.sleep("day", Duration::from_secs(24 * 60 * 60)).await;
+        if args.to == 0 {
+            return Err(HandlerError::from(std::io::Error::other("the disk is full")));
+        }
+        let name = context.elicit::<Name>("name", "Whose report?").await.accepted();
+        context.once("second", count()).await?;
+        Ok(Json(name.ok_or_else(|| HandlerError::failed("declined"))?))
+    }
+
+    fn call(task: Task, to: u32) -> TestCall<Arc<AtomicU32>> {
+        TestCall::new(Tool::new("report", report).task(task)).arguments(json!({ "to": to }))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_task_runs_to_its_end() {
+        let hour = Duration::from_secs(60 * 60);
+        for task in [Task::ttl(hour), Task::ttl(hour).requires_extension(), Task::ttl(hour).answer_within(hour / 60)] {
+            let effects = Arc::<AtomicU32>::default();
+            let answer = |_: &str, _: &_| json!({ "action": "accept", "content": { "name": "Ada" } });
+
+            let reply = call(task, 1).state(Arc::clone(&effects)).on_input_request(answer).await;
+
+            assert_eq!(reply.structured(), json!({ "name": "Ada" }));
+            assert_eq!(effects.load(Ordering::Relaxed), 2, "each step runs once, although the handler runs twice");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_fault_of_a_task_is_returned() {
+        let task = Task::ttl(Duration::from_secs(60));
+
+        let reply = call(task, 0).state(Arc::default()).deadline(Duration::from_secs(1)).await;
+
+        assert_eq!((reply.result().is_error, reply.fault()), (Some(true), Some("the disk is full")));
+    }
+}

@@ -338,6 +338,12 @@ impl<S: Send + Sync + 'static> Tool<S> {
         "Sets the icons."
     );
 
+    /// Reports whether calls may become tasks.
+    #[cfg(feature = "tasks")]
+    pub fn may_become_task(&self) -> bool {
+        self.task.is_some()
+    }
+
     /// Returns the tool's name.
     pub fn name(&self) -> &str {
         &self.definition.name
