@@ -98,6 +98,17 @@ async fn asks(context: InteractiveContext<Log>, _: NoArguments) -> Result<String
     }
 }
 
+/// Asks two questions, one after the other.
+async fn asks_twice(context: InteractiveContext<Log>, _: NoArguments) -> Result<String, HandlerError> {
+    context.once("begin", async { Ok::<_, HandlerError>(()) }).await?;
+    let mut names = Vec::new();
+    for key in ["first", "second"] {
+        let name = context.elicit::<Name>(key, "Which?").await.accepted();
+        names.push(name.ok_or_else(|| HandlerError::failed("declined"))?.name);
+    }
+    Ok(names.join(" "))
+}
+
 /// A step that never ends in its first run, and shows its idempotency key.
 async fn hangs(context: InteractiveContext<Log>, _: NoArguments) -> Result<String, HandlerError> {
     let log = context.state();
@@ -198,6 +209,7 @@ impl World {
         Server::new("tasks", "1", self.log.clone())
             .tool(Tool::new("steps", steps).task(task()))
             .tool(Tool::new("asks", asks).task(task()))
+            .tool(Tool::new("asks_twice", asks_twice).task(task()))
             .tool(Tool::new("hangs", hangs).task(task()))
             .tool(Tool::new("long", long).task(task().requires_extension()))
             .tool(Tool::new("asks_first", asks_first).task(task()))

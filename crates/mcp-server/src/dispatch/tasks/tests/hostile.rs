@@ -17,12 +17,14 @@ enum Attack {
     OtherServer,
     /// What another call has returned.
     OtherCall,
+    /// An answer to a question of an earlier round, or the wake-up of that answer.
+    OtherRound,
     Oversized,
     /// A value that has another purpose.
     Swapped,
 }
 
-const ATTACKS: [Attack; 9] = [
+const ATTACKS: [Attack; 10] = [
     Attack::Forged,
     Attack::OtherKey,
     Attack::Replayed,
@@ -30,6 +32,7 @@ const ATTACKS: [Attack; 9] = [
     Attack::OtherCaller,
     Attack::OtherServer,
     Attack::OtherCall,
+    Attack::OtherRound,
     Attack::Oversized,
     Attack::Swapped,
 ];
@@ -48,7 +51,8 @@ struct Scene {
 impl Scene {
     async fn new(attack: Attack) -> Self {
         let world = World::new();
-        let (id, key) = world.create("asks").await;
+        let tool = if attack == Attack::OtherRound { "asks_twice" } else { "asks" };
+        let (id, key) = world.create(tool).await;
         assert_eq!(world.run(key).await, TaskEnd::Parked);
         let built = match attack {
             Attack::OtherKey => world.environment_with(world.builder(), &KEY.replace("AAAA", "BBBB")),
@@ -61,6 +65,10 @@ impl Scene {
             Attack::Replayed => {
                 world.update(&id, json!({ "first": accept("Ada"), "second": accept("Eve") })).await;
                 assert_eq!(world.run(key).await, TaskEnd::Ended);
+            }
+            Attack::OtherRound => {
+                world.update(&id, json!({ "first": accept("Ada") })).await;
+                assert_eq!(world.run(key).await, TaskEnd::Parked);
             }
             Attack::Late => advance(HOUR).await,
             _ => {}
@@ -110,9 +118,16 @@ async fn no_attack_on_a_request_is_answered_or_changes_a_task() {
                 Attack::OtherCall => (ada(), scene.other().await.0),
                 Attack::Oversized => (ada(), scene.id.repeat(10_000)),
                 Attack::Swapped => (ada(), scene.key.encode()),
-                Attack::OtherKey | Attack::Replayed | Attack::Late | Attack::OtherServer => (ada(), scene.id.clone()),
+                // Of its own client: `tasks/get` and `tasks/cancel` belong to no round.
+                Attack::OtherRound if method != "tasks/update" => continue,
+                Attack::OtherKey | Attack::Replayed | Attack::Late | Attack::OtherServer | Attack::OtherRound => {
+                    (ada(), scene.id.clone())
+                }
             };
-            let answers = json!({ "first": accept("Eve"), "second": accept("Eve") });
+            let answers = match attack {
+                Attack::OtherRound => json!({ "first": accept("Eve") }),
+                _ => json!({ "first": accept("Eve"), "second": accept("Eve") }),
+            };
             let params = json!({ "taskId": id, "inputResponses": answers });
 
             let request = scene.world.request_to(&scene.built, Some(caller), method, params, true);
@@ -120,7 +135,9 @@ async fn no_attack_on_a_request_is_answered_or_changes_a_task() {
 
             match (attack, result) {
                 // Its own client may ask again: nothing changes.
-                (Attack::Replayed, Ok(result)) => assert_eq!(result["resultType"], "complete", "{method}"),
+                (Attack::Replayed | Attack::OtherRound, Ok(result)) => {
+                    assert_eq!(result["resultType"], "complete", "{method}");
+                }
                 (_, Err(CallError::InvalidInput(text))) => assert!(text.contains("unknown task"), "{attack:?}: {text}"),
                 (_, other) => panic!("{attack:?} {method}: {other:?}"),
             }
@@ -128,6 +145,13 @@ async fn no_attack_on_a_request_is_answered_or_changes_a_task() {
                 // No id has this length.
                 Attack::Oversized | Attack::Swapped => assert!(operations.is_empty(), "{attack:?} {method}"),
                 Attack::Replayed => {}
+                Attack::OtherRound => {
+                    assert_eq!(scene.world.run(scene.key).await, TaskEnd::Idle);
+                    scene.world.update(&scene.id, json!({ "second": accept("Lovelace") })).await;
+                    assert_eq!(scene.world.run(scene.key).await, TaskEnd::Ended);
+                    let state = scene.world.get(&scene.id).await;
+                    assert_eq!(state["result"]["content"][0]["text"], "Ada Lovelace");
+                }
                 _ => assert_eq!(operations, [Operation::Get], "{attack:?} {method}"),
             }
         }
@@ -146,7 +170,7 @@ async fn no_attack_by_a_wake_up_runs_a_task() {
         let (_, other_code) = of_other.split_once('.').unwrap();
         let texts = match attack {
             Attack::Forged => vec![changed(&own), format!("{}.{own_code}", changed(own_task))],
-            Attack::Replayed | Attack::Late => vec![own.clone()],
+            Attack::Replayed | Attack::Late | Attack::OtherRound => vec![own.clone()],
             // Sent to a server that cannot have made it.
             Attack::OtherKey | Attack::OtherServer => vec![own.clone(), of_other.clone()],
             Attack::OtherCaller | Attack::OtherCall => vec![format!("{own_task}.{other_code}")],
@@ -174,7 +198,9 @@ async fn no_attack_by_a_wake_up_runs_a_task() {
 
             match attack {
                 // A platform may deliver a wake-up more than once.
-                Attack::Replayed | Attack::Late => assert_eq!(end, Some(TaskEnd::Idle), "{attack:?}"),
+                Attack::Replayed | Attack::Late | Attack::OtherRound => {
+                    assert_eq!(end, Some(TaskEnd::Idle), "{attack:?}");
+                }
                 _ => assert_eq!((end, operations), (None, vec![]), "{attack:?}"),
             }
             assert_eq!(scene.world.log.effects(), effects);
