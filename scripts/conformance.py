@@ -21,6 +21,7 @@ import shlex
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 
 import postgres
 import tools
@@ -38,6 +39,8 @@ RUNS = [
     (LAMBDA_RUNTIME, "2026-07-28", "stream"),
     (LAMBDA_RUNTIME, "2026-07-28", "buffered"),
 ]
+# They wait for streams and tasks most of the time. Those for clients compute.
+AT_ONCE = 3
 
 # Of the extension `io.modelcontextprotocol/tasks`: all but the one for notifications, which are not served.
 TASKS = {
@@ -99,11 +102,12 @@ def main():
     tools.install_test()
     tools.build(OWN_LOOP, LAMBDA_RUNTIME, "function-url-emulator", "mcpl")
     lines, problems = [], []
-    with postgres.Postgres(settings={"max_connections": 100}) as database:
-        for binary, revision, mode in RUNS:
-            line, found = run(binary, revision, mode, arguments.environments, database)
+    databases = ["-".join(own) for own in RUNS]
+    with postgres.Postgres(settings={"max_connections": 100}, databases=databases) as server, ThreadPoolExecutor(AT_ONCE) as pool:
+        runs = [pool.submit(run, *own, arguments.environments, server.url(name)) for own, name in zip(RUNS, databases)]
+        for own, (line, found) in zip(RUNS, (ran.result() for ran in runs)):
             lines.append(line)
-            problems += [f"{binary} {revision} {mode}: {problem}" for problem in found]
+            problems += [f"{' '.join(own)}: {problem}" for problem in found]
     for revision, driver in CLIENTS:
         line, found = run_client(revision, driver)
         lines.append(line)
@@ -115,11 +119,11 @@ def main():
 
 
 def run(binary, revision, mode, environments, database):
-    """One run: its line, and what is wrong."""
+    """One run, with the database of this URL to itself: its line, and what is wrong."""
     with contextlib.ExitStack() as started:
         port = postgres.free_port()
         variables = {
-            **CREDENTIALS, "MCP_STATE_KEY": base64.b64encode(secrets.token_bytes(32)).decode(), "DATABASE_URL": database.url(),
+            **CREDENTIALS, "MCP_STATE_KEY": base64.b64encode(secrets.token_bytes(32)).decode(), "DATABASE_URL": database,
             "MCP_TASKS_FUNCTION": WORKER, "AWS_ENDPOINT_URL_LAMBDA": f"http://127.0.0.1:{port}",
             # A line for each of hundreds of calls would hide what is wrong.
             "AWS_LAMBDA_LOG_LEVEL": "WARN",
