@@ -40,12 +40,10 @@ from deploying.account import Account
 from deploying.artifacts import Artifacts, archive_of
 from deploying.changes import PROTECTED, removed
 from deploying.migration import migrate
-from deploying.rollout import Rollout
+from deploying.rollout import ALIAS, Rollout
 from deploying.stack import Stack, is_rolled_out
 
 CLOUDFRONT_REGION = "us-east-1"
-# The alias that the URL of a function without a stack is on, as that of one with a stack.
-ALIAS = "live"
 APP_USER = templates.INFRA / "app-user.sql"
 RESUME_SECONDS = 120
 

@@ -1,6 +1,7 @@
 """Versions of a function: publish, check, canary, switch, rollback. Requests reach the alias `live`, which parameters of the stack
 move. They never reach `$LATEST`, which an update of the stack changes."""
 
+import datetime
 import sys
 import time
 
@@ -9,8 +10,11 @@ from deploying.checking import CheckError, check
 from deploying.features import has_tasks
 from deploying.tasks import Tasks
 
-# Number of versions that are kept, in addition to those that serve requests.
+# Number of versions that are kept, in addition to those that serve requests or whose code has live tasks.
 KEPT = 10
+ALIAS = "live"
+# CloudWatch shows invocations with a delay.
+METRIC_DELAY_SECONDS = 300
 
 
 class CanaryError(Exception):
@@ -99,18 +103,39 @@ class Rollout:
             self.watch()
         except CanaryError as error:
             self.switch_back(before)
-            self.withdraw(version)
+            self.withdraw(version, has_served=True)
             sys.exit(f"version {version} was withdrawn: {error}. Version {before} serves all requests.")
         except BaseException:
             self.switch_back(before)
             raise
 
     def watch(self):
+        """Raises if an alarm fires, or if the canary served no request, so that no alarm could fire."""
+        begin = datetime.datetime.now(datetime.UTC)
         deadline = time.monotonic() + 60 * self.arguments.minutes
         while (remaining := deadline - time.monotonic()) > 0:
             self.refuse_alarms()
             time.sleep(min(stacks.POLL_SECONDS, remaining))
+        deadline = time.monotonic() + METRIC_DELAY_SECONDS
+        while not (count := self.invocations(self.canary, begin)):
+            if time.monotonic() > deadline:
+                raise CanaryError(
+                    f"it served no request in {self.arguments.minutes} minutes, so that no alarm could fire. Deploy with a larger CANARY or "
+                    "more MINUTES, or without a canary"
+                )
+            time.sleep(stacks.POLL_SECONDS)
         self.refuse_alarms()
+        print(f"version {self.canary} served {count:.0f} requests without an alarm")
+
+    def invocations(self, version, begin):
+        """Returns the number of requests by the alias that a version has served since a time."""
+        dimensions = {"FunctionName": self.function, "Resource": f"{self.function}:{ALIAS}", "ExecutedVersion": version}
+        found = self.account.client("cloudwatch").get_metric_statistics(
+            Namespace="AWS/Lambda", MetricName="Invocations", Statistics=["Sum"], Period=60,
+            Dimensions=[{"Name": name, "Value": value} for name, value in dimensions.items()],
+            StartTime=begin - datetime.timedelta(minutes=1), EndTime=datetime.datetime.now(datetime.UTC) + datetime.timedelta(minutes=1),
+        )
+        return sum(own["Sum"] for own in found["Datapoints"])
 
     def refuse_alarms(self):
         if not self.alarms:
@@ -140,6 +165,8 @@ class Rollout:
         parameters = {"LiveVersion": version, "CanaryVersion": canary, "CanaryWeight": weight}
         if self.tasks:
             parameters["LiveTasksAlias"] = self.tasks.woken_by(version)
+            # Tasks of these versions live on for some time.
+            self.tasks.mark({self.live, self.canary, version, canary} - {""})
         self.stack.update(self.arguments, parameters, ask=False, role=self.arguments.role_arn)
 
     def versions(self):
@@ -153,17 +180,19 @@ class Rollout:
             for alias in page["Aliases"]:
                 weights = (alias.get("RoutingConfig") or {}).get("AdditionalVersionWeights") or {}
                 serving |= {alias["FunctionVersion"], *weights}
+        if self.tasks:
+            serving |= self.tasks.versions_with_tasks()
         for version in self.versions()[:-KEPT]:
             if str(version) not in serving:
                 self.delete(str(version))
         if self.tasks:
             self.tasks.prune()
 
-    def withdraw(self, version):
-        """Deletes a version that serves no request, and what was published for it."""
+    def withdraw(self, version, has_served=False):
+        """Deletes a version that serves no request, and what was published for its tasks."""
         self.delete(version)
         if self.tasks:
-            self.tasks.withdraw()
+            self.tasks.withdraw(has_served)
 
     def delete(self, version):
         try:

@@ -9,6 +9,9 @@ import sys
 # Parameters that `make deploy` sets. Setting one by a file or an option would revert a part of the rollout.
 OWN = {"ArtifactBucket", "CodeKey", "TemplatesPrefix", "LiveVersion", "CanaryVersion", "CanaryWeight", "TasksAlias", "LiveTasksAlias"}
 MAX_NAME = 40
+# The alarms of infra/monitoring.yaml fire at an error rate of more than 1 % of all requests, in three of five minutes. A canary with a
+# smaller part of the requests, or a shorter one, could fail every request without an alarm.
+LEAST_WEIGHT, LEAST_MINUTES = 0.02, 5
 
 
 def assignment(text):
@@ -25,12 +28,14 @@ def weight(text):
         return None
     if not re.fullmatch(r"0?\.\d{1,4}", text, re.ASCII) or not float(text):
         raise argparse.ArgumentTypeError(f"{text} is not a part of the requests, such as 0.1")
+    if float(text) < LEAST_WEIGHT:
+        raise argparse.ArgumentTypeError(f"{text} is too small: alarms need more than 1 % of the requests, use {LEAST_WEIGHT} or more")
     return f"0{text}" if text.startswith(".") else text
 
 
 def minutes(text):
-    if not re.fullmatch(r"\d{1,3}", text, re.ASCII) or not 1 <= int(text) <= 240:
-        raise argparse.ArgumentTypeError(f"{text} is not a number of minutes from 1 to 240")
+    if not re.fullmatch(r"\d{1,3}", text, re.ASCII) or not LEAST_MINUTES <= int(text) <= 240:
+        raise argparse.ArgumentTypeError(f"{text} is not a number of minutes from {LEAST_MINUTES}, which alarms need, to 240")
     return int(text)
 
 

@@ -17,6 +17,8 @@ DUE = {"mcpDueTasks": {}}
 RETRIES, MAXIMUM_AGE_SECONDS = 2, 3600
 # The longest lifetime of a task: a version that creates no more tasks has none after this time.
 LIFETIME = datetime.timedelta(days=30)
+# In the description of an alias, before the time at which a version that wakes it last began or ended to serve requests.
+SERVED = "served requests at "
 KEPT = 10
 
 
@@ -67,12 +69,16 @@ class Tasks:
             MaximumEventAgeInSeconds=MAXIMUM_AGE_SECONDS,
         )
 
-    def withdraw(self):
-        """Undoes the publication, for a version of the MCP function that was withdrawn. Its open tasks are woken by others."""
+    def withdraw(self, has_served):
+        """Undoes the publication, for a version of the MCP function that was withdrawn. If it has served requests, the code of its
+        open tasks stays until `prune` finds that none of them lives."""
         if self.version == self.before:
             return
         if self.before:
+            # The same code.
             self.point(self.before)
+        elif has_served:
+            return
         else:
             self.delete_alias(self.alias)
         self.delete_version(self.version)
@@ -82,17 +88,45 @@ class Tasks:
         found = self.client.get_function_configuration(FunctionName=self.mcp_function, Qualifier=version)
         return alias_in(found)
 
+    def mark(self, versions):
+        """Records that these versions of the MCP function serve requests, or did until now, in the aliases that they wake. Tasks that
+        they have created live until `LIFETIME` after that."""
+        aliases = self.aliases()
+        for name in {self.woken_by(version) for version in versions} & aliases.keys():
+            description = f"{SERVED}{datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds')}"
+            self.client.update_alias(FunctionName=self.function, Name=name, FunctionVersion=aliases[name], Description=description)
+
+    def aliases_with_tasks(self):
+        """The aliases whose tasks may live."""
+        found, published = set(), self.published()
+        for own in self.listed_aliases():
+            served = served_at(own)
+            # Of an earlier deployment, which did not record it: later versions create the tasks from then on.
+            later = [at for number, at in published.items() if number > int(own["FunctionVersion"])]
+            last = served or (min(later) if later else None)
+            if last is None or last >= datetime.datetime.now(datetime.UTC) - LIFETIME:
+                found.add(own["Name"])
+        return found
+
+    def versions_with_tasks(self):
+        """The newest version of the MCP function for each alias whose tasks may live: a rollback returns to their code."""
+        alive = self.aliases_with_tasks()
+        return {str(max(versions)) for name, versions in self.wakers().items() if name in alive}
+
+    def wakers(self):
+        """The versions of the MCP function by the alias that they wake."""
+        found = {}
+        for page in self.client.get_paginator("list_versions_by_function").paginate(FunctionName=self.mcp_function):
+            for own in page["Versions"]:
+                if own["Version"] != "$LATEST":
+                    found.setdefault(alias_in(own), []).append(int(own["Version"]))
+        return found
+
     def prune(self):
         """Deletes aliases that no version of the MCP function wakes, once none of their tasks lives, and versions without an alias."""
-        pages = self.client.get_paginator("list_versions_by_function").paginate(FunctionName=self.mcp_function)
-        needed = {self.alias, *(alias_in(own) for page in pages for own in page["Versions"] if own["Version"] != "$LATEST")}
+        for name in self.aliases().keys() - {self.alias, *self.wakers()} - self.aliases_with_tasks():
+            self.delete_alias(name)
         published = self.published()
-        aliases = self.aliases()
-        for name, version in aliases.items():
-            later = [at for number, at in published.items() if number > int(version)]
-            # Later versions create the tasks from then on.
-            if name not in needed and later and min(later) < datetime.datetime.now(datetime.UTC) - LIFETIME:
-                self.delete_alias(name)
         used = {int(version) for version in self.aliases().values()}
         for number in sorted(published)[:-KEPT]:
             if number not in used:
@@ -105,8 +139,10 @@ class Tasks:
         return {int(own["Version"]): datetime.datetime.fromisoformat(own["LastModified"]) for own in listed}
 
     def aliases(self):
-        pages = self.client.get_paginator("list_aliases").paginate(FunctionName=self.function)
-        return {own["Name"]: own["FunctionVersion"] for page in pages for own in page["Aliases"]}
+        return {own["Name"]: own["FunctionVersion"] for own in self.listed_aliases()}
+
+    def listed_aliases(self):
+        return [own for page in self.client.get_paginator("list_aliases").paginate(FunctionName=self.function) for own in page["Aliases"]]
 
     def delete_alias(self, name):
         self.tried(f"the alias {name}", self.client.delete_alias, FunctionName=self.function, Name=name)
@@ -120,6 +156,16 @@ class Tasks:
             delete(**request)
         except self.client.exceptions.ClientError as error:
             print(f"could not delete {what} of {self.function}: {error}", file=sys.stderr)
+
+
+def served_at(alias):
+    """The time of `Tasks.mark`. None for an alias without one."""
+    _, mark, text = alias.get("Description", "").partition(SERVED)
+    try:
+        at = datetime.datetime.fromisoformat(text) if mark else None
+    except ValueError:
+        return None
+    return at if at and at.tzinfo else None
 
 
 def alias_in(configuration):

@@ -4,6 +4,7 @@ import argparse
 import ast
 import base64
 import contextlib
+import datetime
 import io
 import json
 import os
@@ -35,6 +36,7 @@ from moto.core import disable_iam_authentication, enable_iam_authentication
 from oauth import fetch
 
 import tools
+from deploying import rollout
 from deploying.artifacts import Archive
 
 INFRA = PROJECT / "infra"
@@ -1289,7 +1291,7 @@ def test_the_role_may_use_the_key_of_its_stack_and_no_other(aws, key):
         assert is_allowed(statements, action, SOURCE_KEY, through_lambda) == (bool(key) and action == "kms:Decrypt"), action
 
 
-@pytest.mark.parametrize(("name", "deployments"), [("greeter", [{}, {"LogRetentionDays": "7"}]), ("event-logger", [ISSUER]), ("event-logger-dsql", [ISSUER])])
+@pytest.mark.parametrize(("name", "deployments"), [("greeter", [{}, {"LogRetentionDays": "7"}, {"PublicUrl": "https://mcp.example.com"}]), ("event-logger", [ISSUER]), ("event-logger-dsql", [ISSUER])])
 def test_the_role_may_do_what_deploy_py_does_itself(aws, name, deployments, monkeypatch):
     """A1: without CloudFormation in between."""
     statements = deploy_role("weather", ROLE_STACKS[name], Function=templates.function_of(name))
@@ -1313,7 +1315,9 @@ def test_the_role_may_do_what_deploy_py_does_itself(aws, name, deployments, monk
 
     monkeypatch.setattr(deploy_script.Account, "client", client)
     monkeypatch.setattr(deploy_script, "archive_of", lambda *_: Archive(b"PK", []))
-    for words in [["up", "--no-doctor", *parameters(**given)] for given in deployments] + [["down"]]:
+    # A canary, without its minutes.
+    monkeypatch.setattr(rollout.Rollout, "watch", lambda own: own.invocations(own.canary, datetime.datetime.now(datetime.UTC)))
+    for words in [["up", "--no-doctor", "--canary", "0.5", *parameters(**given)] for given in deployments] + [["down"]]:
         monkeypatch.setattr(sys, "argv", ["deploy.py", *words, name, "--name", "weather", "--yes"])
         deploy_script.main()
 
@@ -1321,6 +1325,7 @@ def test_the_role_may_do_what_deploy_py_does_itself(aws, name, deployments, monk
     asked = {(f"{service}:{permissions.get(name, name)}", arn) for service, name, arn in called if service != "sts"}
     different = "rds-data:ExecuteStatement" if name == "event-logger" else "cloudformation:ExecuteChangeSet"
     assert {"s3:PutObject", "cloudformation:CreateChangeSet", "cloudformation:DeleteStack", different} <= {own for own, _ in asked}
+    assert ("cloudwatch:GetMetricStatistics", "*") in asked or len(deployments) < 3
     tagged = {"aws:ResourceTag/aws:cloudformation:stack-name": "weather-Database-1A2B3C"}
     assert [own for own in asked if not is_allowed(statements, *own, tagged)] == []
 

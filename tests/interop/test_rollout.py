@@ -174,9 +174,34 @@ def test_a_canary_is_watched_for_the_minutes_that_are_given(deploy, monkeypatch)
     monkeypatch.setattr(rollout.Rollout, "refuse_alarms", lambda own: looks.append(now[0]) or refuse(own))
     clock = type("Clock", (), {"monotonic": staticmethod(lambda: now[0]), "sleep": staticmethod(lambda own: now.__setitem__(0, now[0] + 30))})
     monkeypatch.setattr(rollout, "time", clock)
-    deploy("--canary", ".5", "--minutes", "3", Variable="x")
+    # Requests are shown with a delay.
+    monkeypatch.setattr(rollout.Rollout, "invocations", lambda own, version, begin: 7 if now[0] > 400 else 0)
+    ended = deploy("--canary", ".5", "--minutes", "5", Variable="x")
 
-    assert looks == [0, 0, 30, 60, 90, 120, 150, 180] and traffic() == {"2": 1}
+    assert looks == [0, *range(0, 300, 30), 420] and traffic() == {"2": 1}
+    assert "version 2 served 7 requests without an alarm" in ended.stdout
+
+
+@pytest.mark.parametrize("counted", [{}, {"ExecutedVersion": "1"}, {"Resource": "greeter"}, {"ExecutedVersion": "2"}])
+def test_a_canary_that_served_no_request_is_withdrawn(deploy, monkeypatch, counted):
+    """By the metric of its version behind the alias, which no other version and no direct invocation counts for."""
+    deploy()
+    now = [0.0]
+    clock = type("Clock", (), {"monotonic": staticmethod(lambda: now[0]), "sleep": staticmethod(lambda own: now.__setitem__(0, now[0] + 100))})
+    monkeypatch.setattr(rollout, "time", clock)
+    if counted:
+        named = {"FunctionName": "greeter", "Resource": "greeter:live", "ExecutedVersion": "2"} | counted
+        dimensions = [{"Name": name, "Value": value} for name, value in named.items()]
+        data = {"MetricName": "Invocations", "Dimensions": dimensions, "Value": 3, "Unit": "Count"}
+        boto3.client("cloudwatch").put_metric_data(Namespace="AWS/Lambda", MetricData=[data])
+    has_served = counted == {"ExecutedVersion": "2"}
+    ended = deploy("--canary", "0.1", code=0 if has_served else 1, Variable="x")
+
+    if has_served:
+        assert "version 2 served 3 requests without an alarm" in ended.stdout and traffic() == {"2": 1}
+    else:
+        assert "version 2 was withdrawn: it served no request in 10 minutes" in ended.stderr
+        assert traffic() == {"1": 1} and versions() == ["1"]
 
 
 def test_a_canary_with_an_alarm_is_withdrawn_and_the_command_fails(deploy, monkeypatch):
@@ -184,7 +209,7 @@ def test_a_canary_with_an_alarm_is_withdrawn_and_the_command_fails(deploy, monke
     during = []
     # The alarm goes off while the canary serves requests.
     monkeypatch.setattr(rollout.time, "sleep", lambda _: during.append(traffic()) or on("ALARM"))
-    ended = deploy("--canary", "0.25", "--minutes", "1", code=1, Variable="x")
+    ended = deploy("--canary", "0.25", "--minutes", "5", code=1, Variable="x")
 
     assert during[0] == {"1": 0.75, "2": 0.25}
     assert "version 2 was withdrawn: an alarm is on" in ended.stderr and versions() == ["1"]
@@ -215,9 +240,14 @@ def test_an_alarm_that_is_on_already_refuses_a_canary_and_not_a_fix(deploy):
     assert traffic() == {"2": 1}
 
 
-@pytest.mark.parametrize("weight", ["0", "1", "1.5", "-0.1", "0.0", "ten", "nan"])
-def test_a_weight_is_a_part_of_the_requests(deploy, weight):
+@pytest.mark.parametrize("weight", ["0", "1", "1.5", "-0.1", "0.0", "ten", "nan", "0.01", ".019"])
+def test_a_weight_is_a_part_of_the_requests_that_alarms_notice(deploy, weight):
     assert "--canary" in deploy(f"--canary={weight}", code=2).stderr
+
+
+@pytest.mark.parametrize("minutes", ["0", "4", "241", "ten", "5.5"])
+def test_a_canary_lasts_as_long_as_alarms_need(deploy, minutes):
+    assert "--minutes" in deploy(f"--minutes={minutes}", code=2).stderr
 
 
 def test_a_rollback_is_the_same_update_with_an_earlier_number(deploy):

@@ -11,6 +11,7 @@ import templates
 from aws_account import ACCOUNT, REGION, account, given, register
 from cfnlint.decode import cfn_yaml
 from deploying import migration, stack, tasks
+from killed import kill_after
 from small_stacks import archive, run
 
 register()
@@ -50,7 +51,11 @@ def aliases():
 
 
 def worker_versions():
-    listed = client().list_versions_by_function(FunctionName=WORKER)["Versions"]
+    return mcp_versions(WORKER)
+
+
+def mcp_versions(function=NAME):
+    listed = client().list_versions_by_function(FunctionName=function)["Versions"]
     return [own["Version"] for own in listed if own["Version"] != "$LATEST"]
 
 
@@ -229,15 +234,63 @@ def test_old_code_is_kept_for_as_long_as_it_is_woken_and_its_tasks_live(deploy, 
 
     monkeypatch.setattr(rollout, "KEPT", 1)
     monkeypatch.setattr(tasks, "KEPT", 1)
+    # The times at which versions were published are of no account.
+    long_ago = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=40)
+    monkeypatch.setattr(tasks.Tasks, "published", lambda own: {int(number): long_ago for number in worker_versions()})
     deploy(content=b"second")
-    # No version of the MCP function wakes it, and its tasks may live.
-    assert first in aliases() and "1" in worker_versions()
+    # It served requests until now, so that its tasks may live. A rollback to their code is possible.
+    assert first in aliases() and worker_versions() == ["1", "2"] and mcp_versions() == ["1", "2"]
+    deploy("TasksTimeout=60", "Metrics=off", content=b"second")
+    # Of versions with the same code the newest one.
+    assert mcp_versions() == ["1", "3"]
 
     monkeypatch.setattr(tasks, "LIFETIME", -datetime.timedelta(days=1))
     deploy(content=b"third")
-    assert first not in aliases() and "1" not in worker_versions()
+    assert first not in aliases() and "1" not in worker_versions() and mcp_versions() == ["4"]
     live = wakes(*aws_versions.traffic(NAME)).partition(":")[2]
     assert live in aliases()
+
+
+def test_the_code_of_a_withdrawn_canary_is_kept_while_its_tasks_live(deploy, monkeypatch):
+    from deploying import rollout
+
+    def fail(own):
+        raise rollout.CanaryError("an alarm is on")
+
+    deploy(ON)
+    monkeypatch.setattr(rollout.Rollout, "watch", fail)
+    deploy(content=b"second", options=("--canary", "0.1"), code=1)
+    assert mcp_versions() == ["1"] and worker_versions() == ["1", "2"]
+    (canary,) = [name for name, version in aliases().items() if version == "2"]
+
+    monkeypatch.setattr(tasks, "KEPT", 1)
+    deploy(content=b"third")
+    assert canary in aliases() and "2" in worker_versions()
+    monkeypatch.setattr(tasks, "LIFETIME", -datetime.timedelta(days=1))
+    deploy(content=b"fourth")
+    assert canary not in aliases() and "2" not in worker_versions()
+
+
+# In their order: the migration, then the second function's version, check and alias, then the version that serves requests.
+CHANGING = ["Invoke", "PublishVersion", "Invoke:2", "CreateAlias", "PutFunctionEventInvokeConfig", "PublishVersion:2", "Invoke:3"]
+
+
+@pytest.mark.parametrize("call", [pytest.param(own, marks=[pytest.mark.slow] if ":" in own or own.startswith("Pu") else []) for own in CHANGING])
+def test_a_deployment_with_a_migration_and_tasks_that_is_killed_is_repaired_by_the_next_one(deploy, tmp_path, call):
+    deploy(ON)
+    (first,) = aliases()
+    archive(tmp_path / "second", b"second", ["tasks"], function="event-logger")
+    aws_versions.invocations.clear()
+
+    killed = kill_after(call, "up", NAME, "--lambda-dir", tmp_path / "second", "--no-doctor", "--yes", is_small=False)
+    assert killed.returncode == -9, killed.stdout + killed.stderr
+    assert ("$LATEST", "migrate") in aws_versions.invocations and aws_versions.traffic(NAME) == {"1": 1}
+    # What runs tasks of the version that serves requests is as it was.
+    assert aliases()[first] == "1" and wakes("1") == f"{WORKER}:{first}"
+
+    deploy(content=b"second")
+    assert aws_versions.traffic(NAME) == {"2": 1} and {*aliases()} == {first, wakes("2").partition(":")[2]}
+    assert aliases()[wakes("2").partition(":")[2]] == "2"
 
 
 def test_the_feature_comes_with_the_parameter(deploy):
