@@ -1,5 +1,7 @@
 """Fixtures and helpers of the tests of deployments: `scripts/deploy.py` on the small stacks, in an emulated account."""
 
+import threading
+
 import aws_versions
 import boto3
 import pytest
@@ -71,3 +73,32 @@ def on(alarm_state):
     client = boto3.client("cloudwatch")
     (alarm,) = client.describe_alarms()["MetricAlarms"]
     client.set_alarm_state(AlarmName=alarm["AlarmName"], StateValue=alarm_state, StateReason="for a test")
+
+
+def code_of(name):
+    """The digest of the code that serves all requests of a stack."""
+    ((version, part),) = aws_versions.traffic(name).items()
+    assert part == 1
+    return boto3.client("lambda").get_function_configuration(FunctionName=name, Qualifier=version)["CodeSha256"]
+
+
+def digest_of(name):
+    return values(name)["CodeKey"].rpartition("/")[2].removesuffix(".zip")
+
+
+def raise_alarm_of(name, seen):
+    """Sets an alarm of the stack as soon as a canary serves requests; keeps the traffic at that time."""
+    cloudwatch, is_over = boto3.client("cloudwatch"), threading.Event()
+
+    def watch():
+        while not is_over.wait(0.02):
+            # The alias, and not the parameter of the stack, which has its value before.
+            if len(weights := aws_versions.traffic(name)) > 1:
+                seen.append(weights)
+                alarm, *_ = [own["AlarmName"] for own in cloudwatch.describe_alarms()["MetricAlarms"] if own["AlarmName"].startswith(name)]
+                cloudwatch.set_alarm_state(AlarmName=alarm, StateValue="ALARM", StateReason="errors of the canary")
+                return
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    return thread, is_over

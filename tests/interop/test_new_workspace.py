@@ -1,14 +1,22 @@
 """`make new-workspace`: a repository of one's own, against a clone of this one by `file://`."""
 
+import json
 import os
 import pathlib
 import re
 import shutil
 import subprocess
 
+import boto3
 import copied
 import pytest
 import tools
+from aws_account import account, register
+from aws_versions import traffic
+from rollouts import code_of, digest_of, raise_alarm_of, values
+from small_stacks import archive
+
+register()
 
 NAMES = {"own-words": "stateless", "own-notes": "stateful"}
 AUTHOR = ["-c", "user.name=test", "-c", "user.email=test@example.com"]
@@ -128,6 +136,93 @@ def test_functions_of_ones_own_workspace_pass_their_checks_and_tests(own, apart)
         ran = make(own, *words, **apart)
         assert ran.returncode == 0, ran.stdout + ran.stderr
     assert re.search(r"test result: ok\. [1-9]", ran.stdout)
+
+
+ISSUER = ["--parameter", "Issuer=https://id.example.com"]
+STAGES = ("stage", "production")
+
+
+class Operator:
+    """Who deploys a function of a workspace to both stages. The content of the zips is not looked at."""
+
+    def __init__(self, own, function, folder, variables):
+        self.own, self.function, self.folder, self.variables = own, function, folder, variables
+        # The stateful one has an issuer of tokens.
+        self.given = ISSUER if NAMES[function] == "stateful" else []
+
+    def stack(self, stage):
+        return f"{self.function}-{stage}"
+
+    def zips(self, content):
+        folder = self.folder / content
+        for features in ([], ["auth"]):
+            archive(folder, content.encode(), features, function=self.function)
+        return ["--lambda-dir", folder]
+
+    def up(self, stage, *words, code=0):
+        """Deploys with the file of a stage; what was printed."""
+        file = self.folder / f"{stage}.json"
+        file.write_text(json.dumps({"Parameters": {"ReservedConcurrency": str(2 + STAGES.index(stage))}, "Tags": {"stage": stage}}))
+        command = [tools.BIN / "python", self.own / ".framework" / "scripts" / "deploy.py", "up", self.function, "--name", self.stack(stage)]
+        command += ["--parameters-file", file, "--yes", "--no-doctor", *self.given, *words]
+        environment = copied.environment(WORKSPACE_DIR=str(self.own), **self.variables)
+        ran = subprocess.run([str(word) for word in command], cwd=self.own, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+        assert ran.returncode == code, ran.stdout + ran.stderr
+        return ran.stdout + ran.stderr
+
+    def make(self, target, stage, *words, succeeds=True):
+        ran = make(self.own, target, f"STACK={self.function}", f"NAME={self.stack(stage)}", "YES=1", *words, **self.variables)
+        assert (ran.returncode == 0) == succeeds, ran.stdout + ran.stderr
+        return ran.stdout + ran.stderr
+
+
+@pytest.mark.slow
+def test_functions_of_ones_own_workspace_go_through_their_stages_and_are_destroyed(own, apart, tmp_path):
+    """A new workspace, a stateless and a stateful function, the templates of infra/, two stages, a bad canary, a promotion, a rollback and
+    the end. test_rollout_scenario.py lists the steps that no emulator covers."""
+    for name, kind in NAMES.items():
+        made = make(own, "new", f"NAME={name}", f"KIND={kind}", **apart)
+        assert made.returncode == 0, made.stderr
+    with account():
+        for name in NAMES:
+            (tmp_path / name).mkdir()
+            go_through_the_stages(Operator(own, name, tmp_path / name, apart))
+        assert boto3.client("lambda").list_functions()["Functions"] == []
+        assert boto3.client("cloudformation").describe_stacks()["Stacks"] == []
+
+
+def go_through_the_stages(operator):
+    stage, production = (operator.stack(own) for own in STAGES)
+    operator.up("stage", *operator.zips("good"))
+    first = digest_of(stage)
+    operator.up("production", "--digest", first, "--protect", "yes")
+    assert code_of(stage) == code_of(production)
+    assert [values(own)["ReservedConcurrency"] for own in (stage, production)] == ["2", "3"]
+    assert "Url: https://" in operator.make("outputs", "stage")
+
+    during = []
+    thread, is_over = raise_alarm_of(stage, during)
+    try:
+        refused = operator.up("stage", *operator.zips("bad"), "--canary", "0.1", "--minutes", "5", code=1)
+    finally:
+        is_over.set()
+        thread.join()
+    assert during == [{"1": 0.9, "2": 0.1}] and "version 2 was withdrawn: an alarm is on" in refused, refused
+    assert traffic(stage) == {"1": 1} and code_of(stage) == code_of(production)
+    operator.up("stage", *operator.zips("better"))
+
+    # By its digest: no zip is needed, and none is built.
+    operator.up("production", "--digest", digest_of(stage))
+    assert code_of(production) == code_of(stage) and digest_of(production) != first
+    operator.make("rollback", "production")
+    assert traffic(production) == {"1": 1}
+    operator.make("rollback", "production", "VERSION=2")
+    assert traffic(production) == {"2": 1}
+
+    assert "PROTECT=no" in operator.make("destroy", "production", succeeds=False)
+    operator.up("production", "--digest", digest_of(stage), "--protect", "no")
+    for own in STAGES:
+        operator.make("destroy", own)
 
 
 def make(folder, *words, **variables):

@@ -14,13 +14,12 @@ No emulator covers these steps. Stand-ins of tests/interop take their places:
 import json
 import subprocess
 import sys
-import threading
 
 import boto3
 import pytest
 import small_stacks
 from aws_versions import traffic
-from rollouts import aws, values
+from rollouts import aws, code_of, digest_of, raise_alarm_of, values
 from small_stacks import archive, run
 
 STAGE, PRODUCTION = "greeter-stage", "greeter-production"
@@ -46,35 +45,6 @@ def up_as_a_program(name, stage, *words):
     command += ["--parameters-file", stage, *words]
     ended = subprocess.run([str(word) for word in command], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
     return ended.returncode, ended.stdout + ended.stderr
-
-
-def code_of(name):
-    """The digest of the code that serves all requests of a stack."""
-    ((version, part),) = traffic(name).items()
-    assert part == 1
-    return boto3.client("lambda").get_function_configuration(FunctionName=name, Qualifier=version)["CodeSha256"]
-
-
-def digest_of(name):
-    return values(name)["CodeKey"].rpartition("/")[2].removesuffix(".zip")
-
-
-def raise_alarm_of(name, seen):
-    """Sets the stack's alarm as soon as a canary serves requests; keeps the traffic at that time."""
-    cloudwatch, is_over = boto3.client("cloudwatch"), threading.Event()
-
-    def watch():
-        while not is_over.wait(0.02):
-            # The alias, and not the parameter of the stack, which has its value before.
-            if len(weights := traffic(name)) > 1:
-                seen.append(weights)
-                (alarm,) = [own["AlarmName"] for own in cloudwatch.describe_alarms()["MetricAlarms"] if own["AlarmName"].startswith(name)]
-                cloudwatch.set_alarm_state(AlarmName=alarm, StateValue="ALARM", StateReason="errors of the canary")
-                return
-
-    thread = threading.Thread(target=watch)
-    thread.start()
-    return thread, is_over
 
 
 @pytest.fixture
