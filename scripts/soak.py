@@ -3,9 +3,9 @@
 
     python3 scripts/soak.py [--fuzz-seconds N] [--calls N] [--tasks N] [--proxy-minutes N] [--mutate FILE... | --no-mutants]
 
-Kills deployments after each of their calls and sends 10,000 pairs of a list and a call to two versions at once (`-m slow`), calls
-the zips for arm64 (`scripts/arm64.py`), logs events while everything breaks, on Postgres and behind the emulator of Aurora DSQL
-(`scripts/chaos.py`), runs 10,000 tasks while everything breaks (`scripts/chaos_tasks.py`), connects 1,000 environments at once within
+Kills deployments after each of their calls and sends 10,000 pairs of a list and a call to two versions at once (`-m slow`), runs
+the official conformance suites on ten frozen environments (`scripts/conformance.py`), calls the zips for arm64
+(`scripts/arm64.py`), logs events while everything breaks, on Postgres and behind the emulator of Aurora DSQL (`scripts/chaos.py`), runs 10,000 tasks while everything breaks (`scripts/chaos_tasks.py`), connects 1,000 environments at once within
 30 s, runs the tests with a database on other versions of Postgres (`scripts/postgres_versions.py`), runs a fleet of `mcpl proxy` for an
 hour while servers, issuers and clocks change (`scripts/soak_proxies.py`), fuzzes documents, events, messages and tokens, and changes
 the code that decides who gets in, bit by bit: a test must fail each time. Fuzzing needs a nightly compiler
@@ -59,6 +59,7 @@ def main():
         return mutate(arguments.mutate)
     tools.install_test()
     slow_tests()
+    run("conformance.py", "--environments", "10")
     run("arm64.py")
     run("chaos.py", "--calls", arguments.calls)
     run("chaos.py", "--calls", arguments.calls, "--database", "dsql")

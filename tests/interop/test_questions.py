@@ -79,6 +79,26 @@ def test_the_first_python_sdk_answers(running, seconds):
     check_invocations(running, 4, seconds)
 
 
+@pytest.fixture(scope="module")
+def rust_client():
+    target = tools.target_folder() / "rmcp"
+    command = ["cargo", "build", "--quiet", "--locked", "--manifest-path", tools.INTEROP / "rmcp" / "Cargo.toml", "--target-dir", target]
+    subprocess.run(command, check=True)
+    return target / "debug" / "rmcp-client"
+
+
+@pytest.mark.parametrize("seconds", SECONDS)
+def test_the_rust_sdk_answers(running, rust_client, seconds):
+    command = [rust_client, running.url, str(seconds)]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=120 + 3 * seconds, stdin=subprocess.DEVNULL)
+
+    assert ran.returncode == 0, ran.stderr
+    saw = json.loads(ran.stdout)
+    assert saw["asked"] == ASKED
+    assert saw["texts"][0] == "Hello, Ada!" and "Ada" in saw["texts"][1]
+    check_invocations(running, 3, seconds)
+
+
 @pytest.mark.parametrize("seconds", SECONDS)
 def test_a_client_behind_the_proxy_answers(running, mcpl, tmp_path, seconds):
     capabilities = {"elicitation": {"form": {}}}

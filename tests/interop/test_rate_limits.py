@@ -50,6 +50,32 @@ def test_the_python_client_gets_the_text(limited, mode):
     anyio.run(use)
 
 
+def first_python(*arguments):
+    """What a client with the first generation of the official Python SDK printed."""
+    installed = sorted((tools.FOLDER / "clients").glob("*/lib/python3*/site-packages/mcp-1.*.dist-info"))
+    if not installed:
+        pytest.skip("no client with the first Python SDK is installed: `make test` installs some")
+    command = [installed[0].parents[3] / "bin" / "python", tools.INTEROP / "python_limited.py", *arguments]
+    return subprocess.run([str(word) for word in command], capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL)
+
+
+def test_the_first_python_client_gets_the_text(limited):
+    ran = first_python(limited)
+
+    assert ran.returncode == 0, ran.stderr
+    saw = json.loads(ran.stdout)
+    assert [own["isError"] for own in saw["called"]] == [False, False, True]
+    assert CALLS.fullmatch(saw["called"][2]["text"])
+    assert not saw["requested"][0]["isError"] and saw["requested"][-1]["isError"]
+    assert REQUESTS.fullmatch(saw["requested"][-1]["text"])
+
+
+def test_the_first_python_client_shows_no_status_to_an_anonymous_caller(anonymous):
+    ran = first_python(anonymous)
+
+    assert ran.returncode != 0 and "429" in ran.stderr, ran
+
+
 @pytest.mark.parametrize("generation", ["first", "auto", "legacy"])
 def test_the_typescript_clients_get_the_text(limited, node, generation):
     saw = json.loads(node("typescript_limited.mjs", limited, generation).stdout)
