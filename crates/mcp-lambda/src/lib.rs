@@ -53,7 +53,7 @@
 //! the schema never reach the handler. A test calls the service as any other `tower` service.
 //!
 //! `examples/` has complete tools with tests: `search_notes` (paginated search in Postgres), `shrink_image` (images as arguments and
-//! results) and `search_files` (progress, cancellation).
+//! results), `search_files` (progress, cancellation) and `ask` (questions to the user, with a store).
 //!
 //! # Types by task
 //!
