@@ -7,7 +7,9 @@ use std::{
 
 use aws_lc_rs::{
     digest,
+    encoding::{AsDer, Pkcs8V1Der},
     rand::SystemRandom,
+    rsa::KeySize,
     signature::{KeyPair, RSA_PKCS1_SHA256, RsaKeyPair},
 };
 use base64::{
@@ -15,22 +17,26 @@ use base64::{
     prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD},
 };
 use mcp_server::json::{self, Budget};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+
+use crate::clock::unix_seconds;
 
 /// Maximum length of the secret, in bytes: that of Secrets Manager.
 const MAX_SECRET_BYTES: usize = 64 * 1024;
 const MAX_KEYS: usize = 5;
 /// Allowed sizes of a modulus, in bytes: 2048 to 4096 bits.
 const MODULUS_BYTES: std::ops::RangeInclusive<usize> = 256..=512;
+/// How long a new key is published before it signs: longer than servers and verifiers cache keys.
+const LEAD: Duration = Duration::from_secs(60 * 60);
 /// How long a replaced key stays published after its last token has expired, for clocks that differ.
 const RETIREMENT: Duration = Duration::from_secs(10 * 60);
 
 /// The signing keys of a server, for RS256. `Debug` prints key ids only.
 ///
 /// The secret is JSON: `{"keys": [{"private_key": "…", "signs_from": 1767225600}]}`. `private_key` is PKCS#8, as PEM or Base64, and
-/// `signs_from` is in seconds since 1970. All keys are published; the one that began to sign last signs. A key is rotated by adding
-/// another one that signs from an hour later, and removed when its tokens have expired.
+/// `signs_from` is in seconds since 1970. All keys are published; the one that began to sign last signs. [`rotate`](Self::rotate)
+/// adds a key that signs from an hour later, and removes keys whose tokens have expired.
 ///
 /// RS256 is the algorithm that every verifier of RFC 9068 supports (section 2.1).
 pub struct KeyRing {
@@ -45,13 +51,13 @@ struct SigningKey {
     jwk: Value,
 }
 
-#[derive(Deserialize)]
+#[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawRing {
     keys: Vec<RawKey>,
 }
 
-#[derive(Deserialize)]
+#[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawKey {
     private_key: String,
@@ -70,13 +76,7 @@ impl KeyRing {
     ///
     /// When it is malformed, has no key or more than five, a key occurs twice, or a key is not an RSA key of 2048 to 4096 bits.
     pub fn parse(secret: &str) -> Result<Self, KeyRingError> {
-        if secret.len() > MAX_SECRET_BYTES {
-            return Err(KeyRingError("the secret has more than 64 KiB"));
-        }
-        // Without the error of the parser, which may quote the secret.
-        let raw: RawRing = json::read(secret, Budget::of(secret)).map_err(|_| {
-            KeyRingError(r#"the secret is not JSON of the form {"keys":[{"private_key":"…","signs_from":0}]}"#)
-        })?;
+        let raw = RawRing::read(secret)?;
         if raw.keys.is_empty() || raw.keys.len() > MAX_KEYS {
             return Err(KeyRingError("the secret has no key, or more than five"));
         }
@@ -84,6 +84,43 @@ impl KeyRing {
         keys.sort_by_key(|key| key.signs_from);
         let is_repeated = keys.iter().enumerate().any(|(index, key)| keys[..index].iter().any(|own| own.id == key.id));
         if is_repeated { Err(KeyRingError("a key occurs twice")) } else { Ok(Self { keys }) }
+    }
+
+    /// Returns the secret with one more key, which signs an hour from now. Keys whose tokens have all expired are left out; `lifetime` is
+    /// that of tokens. The first key of a secret without keys, `{"keys": []}`, signs at once.
+    ///
+    /// `None` if a key waits to sign already, so that a command that is delivered twice changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// When the secret is malformed, or no key can be generated.
+    pub fn rotate(secret: &str, lifetime: Duration, now: SystemTime) -> Result<Option<String>, KeyRingError> {
+        let mut raw = RawRing::read(secret)?;
+        if raw.keys.is_empty() {
+            return Self::replace(now).map(Some);
+        }
+        // The same checks as of the server that reads it.
+        Self::parse(secret)?;
+        raw.keys.sort_by_key(|key| key.signs_from);
+        let now = unix_seconds(now);
+        if raw.keys.last().is_some_and(|key| key.signs_from > now) {
+            return Ok(None);
+        }
+        let retired = |next: &RawKey| next.signs_from + lifetime.as_secs() + RETIREMENT.as_secs() <= now;
+        let first = raw.keys.iter().skip(1).take_while(|next| retired(next)).count();
+        raw.keys.drain(..first);
+        raw.keys.push(RawKey::generate(now + LEAD.as_secs())?);
+        raw.write().map(Some)
+    }
+
+    /// Returns a secret with a new key alone, which signs at once: all access tokens end when verifiers read the keys again, at most
+    /// five minutes later. Use it after a key was disclosed; [`rotate`](Self::rotate) is for plans.
+    ///
+    /// # Errors
+    ///
+    /// When no key can be generated.
+    pub fn replace(now: SystemTime) -> Result<String, KeyRingError> {
+        RawRing { keys: vec![RawKey::generate(unix_seconds(now))?] }.write()
     }
 
     /// Signs claims as a JWT of the type `typ`, with the key for the time `now`.
@@ -120,6 +157,33 @@ impl KeyRing {
     }
 }
 
+impl RawRing {
+    fn read(secret: &str) -> Result<Self, KeyRingError> {
+        if secret.len() > MAX_SECRET_BYTES {
+            return Err(KeyRingError("the secret has more than 64 KiB"));
+        }
+        // Without the error of the parser, which may quote the secret.
+        json::read(secret, Budget::of(secret)).map_err(|_| {
+            KeyRingError(r#"the secret is not JSON of the form {"keys":[{"private_key":"…","signs_from":0}]}"#)
+        })
+    }
+
+    /// Writes a secret, after the checks of the server that reads it.
+    fn write(&self) -> Result<String, KeyRingError> {
+        let secret = serde_json::to_string(self).map_err(|_| KeyRingError("a key cannot be written"))?;
+        KeyRing::parse(&secret).map(|_| secret)
+    }
+}
+
+impl RawKey {
+    fn generate(signs_from: u64) -> Result<Self, KeyRingError> {
+        const FAILED: KeyRingError = KeyRingError("no key could be generated");
+        let pair = RsaKeyPair::generate(KeySize::Rsa2048).map_err(|_| FAILED)?;
+        let der = AsDer::<Pkcs8V1Der<'_>>::as_der(&pair).map_err(|_| FAILED)?;
+        Ok(Self { private_key: BASE64_STANDARD.encode(der.as_ref()), signs_from })
+    }
+}
+
 impl fmt::Debug for KeyRing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.keys.iter().map(|key| &key.id)).finish()
@@ -153,103 +217,4 @@ impl SigningKey {
 }
 
 #[cfg(test)]
-mod tests {
-    use aws_lc_rs::signature::{
-        ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents,
-    };
-
-    use super::*;
-    use crate::test_support::{at, key_ring, private_keys};
-
-    const LIFETIME: Duration = Duration::from_secs(600);
-
-    fn ids(ring: &KeyRing, now: u64) -> Vec<String> {
-        let set = ring.jwks(LIFETIME, at(now));
-        set["keys"].as_array().unwrap().iter().map(|key| key["kid"].as_str().unwrap().to_owned()).collect()
-    }
-
-    fn signer(ring: &KeyRing, now: u64) -> String {
-        let token = ring.sign("at+jwt", &json!({ "sub": "ada" }), at(now)).unwrap();
-        let header = BASE64_URL_SAFE_NO_PAD.decode(token.split('.').next().unwrap()).unwrap();
-        let header: Value = serde_json::from_slice(&header).unwrap();
-        assert_eq!((&header["alg"], &header["typ"]), (&json!("RS256"), &json!("at+jwt")));
-        header["kid"].as_str().unwrap().to_owned()
-    }
-
-    #[test]
-    fn a_new_key_is_published_before_it_signs_and_an_old_one_until_its_tokens_expire() {
-        // The new key is listed first.
-        let ring = key_ring(&[10_000, 0]);
-        let both = ids(&ring, 0);
-        let [old, new] = &both[..] else { panic!("{both:?}") };
-        let retired = 10_000 + 600 + 600;
-
-        for (now, signing, published) in [
-            (0, old, &both[..]),
-            (9_999, old, &both),
-            (10_000, new, &both),
-            (retired - 1, new, &both),
-            (retired, new, &both[1..]),
-        ] {
-            assert_eq!(&signer(&ring, now), signing, "{now}");
-            assert_eq!(ids(&ring, now), published, "{now}");
-        }
-        // No key has begun.
-        let future = key_ring(&[20_000, 10_000]);
-        assert_eq!(signer(&future, 0), signer(&future, 10_000));
-    }
-
-    #[test]
-    fn a_signature_verifies_with_the_published_key() {
-        let ring = key_ring(&[0]);
-        let token = ring.sign("at+jwt", &json!({ "sub": "ada" }), at(1)).unwrap();
-        let (message, signature) = token.rsplit_once('.').unwrap();
-        let jwk = &ring.jwks(LIFETIME, at(1))["keys"][0];
-        let [n, e, signature] = [jwk["n"].as_str().unwrap(), jwk["e"].as_str().unwrap(), signature]
-            .map(|text| BASE64_URL_SAFE_NO_PAD.decode(text).unwrap());
-
-        let key = RsaPublicKeyComponents { n, e };
-        assert!(key.verify(&RSA_PKCS1_2048_8192_SHA256, message.as_bytes(), &signature).is_ok());
-        assert!(jwk.get("d").is_none() && !format!("{ring:?}").contains("private"));
-    }
-
-    #[test]
-    fn unusable_secrets_are_rejected_without_quoting_them() {
-        let ec = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();
-        let ec = BASE64_STANDARD.encode(ec.to_pkcs8v1().unwrap());
-        let [first, second] = private_keys();
-        let ring = |keys: Value| json!({ "keys": keys }).to_string();
-        let of = |key: &str, from: Value| json!({ "private_key": key, "signs_from": from });
-        for secret in [
-            String::new(),
-            "s3cret".to_owned(),
-            "[]".to_owned(),
-            "x".repeat(MAX_SECRET_BYTES + 1),
-            ring(json!([])),
-            ring(json!([of("s3cret!", json!(0))])),
-            ring(json!([of(&ec, json!(0))])),
-            ring(json!([of(first, json!(-1))])),
-            ring(json!([of(first, json!("2026-01-01"))])),
-            ring(json!([of(first, json!(u64::MAX))])),
-            ring(json!([of(first, json!(0)), of(first, json!(1))])),
-            ring(json!(vec![of(second, json!(0)); 6])),
-            json!({ "keys": [of(first, json!(0))], "other": 1 }).to_string(),
-        ] {
-            let error = KeyRing::parse(&secret).unwrap_err().to_string();
-
-            assert!(!error.contains("s3cret") && error.len() < 200, "{error}");
-        }
-    }
-
-    #[test]
-    fn a_private_key_may_be_pem() {
-        let [first, _] = private_keys();
-        let lines: Vec<&str> = first.as_bytes().chunks(64).map(|line| std::str::from_utf8(line).unwrap()).collect();
-        let pem = format!("-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n", lines.join("\r\n"));
-        let secret = |key: &str| json!({ "keys": [{ "private_key": key, "signs_from": 0 }] }).to_string();
-
-        let ring = KeyRing::parse(&secret(&pem)).unwrap();
-
-        assert_eq!(ids(&ring, 0), ids(&KeyRing::parse(&secret(first)).unwrap(), 0));
-    }
-}
+mod tests;

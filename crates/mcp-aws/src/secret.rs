@@ -16,6 +16,7 @@ use crate::{
 };
 
 const READ: &str = "secretsmanager.GetSecretValue";
+const WRITE: &str = "secretsmanager.PutSecretValue";
 const CURRENT: &str = "AWSCURRENT";
 const PREVIOUS: &str = "AWSPREVIOUS";
 
@@ -131,6 +132,31 @@ impl StoredSecret {
             current_created: current.created,
             previous: previous.map(|version| version.text),
         })
+    }
+
+    /// Writes a new version, which becomes the current one; the one before is the previous version. `request_token` identifies the write,
+    /// so that a repeated request writes once: 32 to 64 letters, digits and hyphens, such as Lambda's request id. The timeout is that of
+    /// [`current`](Self::current).
+    ///
+    /// # Errors
+    ///
+    /// As [`current`](Self::current).
+    pub async fn put(
+        &self,
+        text: &str,
+        request_token: &str,
+        answer_by: Option<std::time::Instant>,
+    ) -> Result<(), AwsError> {
+        let body = json!({ "SecretId": self.arn, "SecretString": text, "ClientRequestToken": request_token });
+        let body = Zeroizing::new(body.to_string());
+        match self.service.call(WRITE, &body, deadline(answer_by)).await? {
+            Ok(_) => Ok(()),
+            Err(RejectionCode(code)) if code == "AccessDeniedException" => Err(AwsError::Secret(
+                "the function's role may not write it: allow secretsmanager:PutSecretValue, and kms:GenerateDataKey for its key",
+            )),
+            Err(RejectionCode(code)) if code == "ResourceNotFoundException" => Err(NOT_FOUND),
+            Err(code) => Err(rejected(code)),
+        }
     }
 
     /// Fetches the version with a staging label. `None` if no version has the label.

@@ -320,6 +320,31 @@ async fn debug_shows_no_secret() {
     assert!(!shown.contains("s3cret") && shown.contains(ARN), "{shown}");
 }
 
+#[tokio::test]
+async fn a_secret_is_written_by_a_request_that_may_be_repeated() {
+    let token = "0123456789abcdef0123456789abcdef";
+    let peer =
+        ScriptedServer::start(|number, _| if number == 1 { failure(500, "") } else { (200, "{}".to_owned()) }).await;
+
+    stored(&peer.url(""), &KEYS).put("a new s3cret", token, None).await.unwrap();
+
+    let expected = json!({ "SecretId": ARN, "SecretString": "a new s3cret", "ClientRequestToken": token }).to_string();
+    let requests = peer.requests();
+    assert_eq!(requests.len(), 2);
+    for request in requests {
+        assert!(request.contains("x-amz-target: secretsmanager.PutSecretValue\r\n") && request.ends_with(&expected));
+    }
+    for (code, expected) in [
+        ("AccessDeniedException", "secretsmanager:PutSecretValue"),
+        ("ResourceNotFoundException", "no secret"),
+        ("ResourceExistsException", "rejected"),
+    ] {
+        let peer = ScriptedServer::start(move |_, _| failure(400, code)).await;
+        let error = stored(&peer.url(""), &KEYS).put("s3cret", token, None).await.unwrap_err();
+        assert!(error.to_string().contains(expected) && !format!("{error:?}").contains("s3cret"), "{error:?}");
+    }
+}
+
 fn function(endpoint: &str, name: &str) -> Result<AsyncFunction, mcp_server::InitError> {
     let mut variables = vec![("AWS_ENDPOINT_URL_LAMBDA", endpoint), ("AWS_REGION", "eu-west-1")];
     variables.extend_from_slice(&KEYS);
