@@ -377,3 +377,6 @@ fn unexpected(reason: &'static str) -> UpstreamError {
 fn unreachable(reason: &'static str, source: mcp_https::Error) -> UpstreamError {
     UpstreamError::Unavailable { reason, source: Some(source) }
 }
+
+#[cfg(test)]
+mod tests;
