@@ -9,7 +9,7 @@ use aws_lc_rs::{constant_time::verify_slices_are_equal, digest};
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use mcp_server::{
     json::{self, Budget},
-    store::{Content, Increment, Kind, SealedStore, StoreError, StoreId, StoredValue},
+    store::{Content, Kind, SealedStore, StoreError, StoreId, StoredValue},
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -19,6 +19,7 @@ use crate::{
     client_document::{self, is_url},
     client_metadata::ClientMetadata,
     clock::unix_seconds,
+    limits::{RowLimit, RowLimits},
     random,
 };
 
@@ -30,8 +31,8 @@ const UNUSED: Duration = DAY;
 /// Lifetime of a registration from its latest use: the longest of the store.
 const USED: Duration = mcp_server::store::MAX_LIFETIME;
 const HOUR: Duration = Duration::from_secs(60 * 60);
-/// Maximum number of registrations, and of documents that are not in the cache, in an hour: from one address, and in all.
-const PER_ADDRESS: u64 = 20;
+/// Maximum number of registrations, and of documents that are not in the cache, in an hour: from one network, and in all.
+const PER_NETWORK: u64 = 20;
 const IN_ALL: u64 = 1000;
 /// Maximum size of a registration request, in bytes.
 pub(crate) const MAX_REGISTRATION_BYTES: usize = 16 * 1024;
@@ -111,6 +112,7 @@ pub struct Clients {
     policy: RegistrationPolicy,
     documents: DocumentSource,
     store: SealedStore,
+    limits: RowLimits,
 }
 
 impl Clients {
@@ -131,7 +133,8 @@ impl Clients {
             };
             (client, own.secret_sha256)
         });
-        Self { configured: configured.collect(), policy, documents, store }
+        let limits = RowLimits::new(store.clone());
+        Self { configured: configured.collect(), policy, documents, store, limits }
     }
 
     pub(crate) fn has_registration(&self) -> bool {
@@ -148,13 +151,14 @@ impl Clients {
         &self,
         client_id: &str,
         address: Option<IpAddr>,
+        now: SystemTime,
         deadline: Option<Instant>,
     ) -> Result<Client, ClientError> {
         if let Some((client, _)) = self.configured.iter().find(|(own, _)| own.id == client_id) {
             return Ok(client.clone());
         }
         if is_url(client_id) {
-            return self.find_document(client_id, address, deadline).await;
+            return self.find_document(client_id, address, now, deadline).await;
         }
         let unknown =
             OAuthError::new(ErrorCode::InvalidClient, "the client is not registered, or its registration has expired");
@@ -165,13 +169,14 @@ impl Clients {
         &self,
         client_id: &str,
         address: Option<IpAddr>,
+        now: SystemTime,
         deadline: Option<Instant>,
     ) -> Result<Client, ClientError> {
         client_document::check_url(client_id)?;
         if let Some(cached) = self.read(DOCUMENT, client_id).await? {
             return Ok(cached);
         }
-        self.count(DOCUMENT, address).await?;
+        self.count(DOCUMENT, address, now).await?;
         let document = self.documents.fetch(client_id, deadline).await?;
         let client = client_document::parse(client_id, &document.body)?;
         let lifetime = client_document::lifetime(document.cache_control.as_deref());
@@ -198,7 +203,7 @@ impl Clients {
                 "a redirect URI is neither on loopback nor on an allowed host: ask the operator of this server";
             return Err(OAuthError::new(ErrorCode::InvalidRedirectUri, description).into());
         }
-        self.count(REGISTERED, address).await?;
+        self.count(REGISTERED, address, now).await?;
         let client = Client {
             id: random::text::<16>().map_err(|_| ClientError::Internal)?,
             kind: ClientKind::Registered,
@@ -260,16 +265,9 @@ impl Clients {
     }
 
     /// Counts a row that an anonymous caller causes.
-    async fn count(&self, kind: Kind, address: Option<IpAddr>) -> Result<(), ClientError> {
-        let network = address.map(network);
-        let of_address = [&b"address "[..], network.as_deref().unwrap_or_default()].concat();
-        for (id, ceiling) in [(&of_address[..], PER_ADDRESS), (b"all", IN_ALL)] {
-            let increment = Increment { amount: 1, ceiling, window: HOUR };
-            if self.store.increment(&StoreId { kind, caller: None, id }, increment).await?.granted == 0 {
-                return Err(ClientError::Limited);
-            }
-        }
-        Ok(())
+    async fn count(&self, kind: Kind, address: Option<IpAddr>, now: SystemTime) -> Result<(), ClientError> {
+        let limit = RowLimit { kind, per_network: PER_NETWORK, in_all: IN_ALL, window: HOUR };
+        if self.limits.count(&limit, address, now).await? { Ok(()) } else { Err(ClientError::Limited) }
     }
 
     async fn read(&self, kind: Kind, client_id: &str) -> Result<Option<Client>, ClientError> {
@@ -283,14 +281,6 @@ impl Clients {
         let id = StoreId { kind, caller: None, id: client.id.as_bytes() };
         self.store.put_if_absent(&id, Content { value: &value, expires_in, due_in: None }).await?;
         Ok(())
-    }
-}
-
-/// The network of an address: an IPv4 address, or the /64 of an IPv6 address, which one subscriber has.
-fn network(address: IpAddr) -> Vec<u8> {
-    match address.to_canonical() {
-        IpAddr::V4(address) => address.octets().to_vec(),
-        IpAddr::V6(address) => address.octets()[..8].to_vec(),
     }
 }
 

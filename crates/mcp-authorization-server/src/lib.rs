@@ -19,6 +19,7 @@
 //! | `signing`, `access_token` | [`KeyRing`]: signing keys and their planned rotation; access tokens (RFC 9068) |
 //! | `metadata` | metadata of the server (RFC 8414), and the paths of its endpoints |
 //! | `cookies`, `pages`, `page_error`, `texts`, `responses` | cookies of a browser; HTML pages, of consent and of errors; their texts in three languages; HTTP responses |
+//! | `limits` | limits of the rows that anonymous callers cause |
 //! | `seal`, `random`, `clock` | [`Sealer`]: texts that only this server can make and read; random values; times as numbers |
 //! | `source` | [`Source`]: settings that are read again while an environment runs |
 //! | `error` | [`OAuthError`] and [`ErrorCode`] |
@@ -34,6 +35,7 @@ mod cookies;
 mod error;
 mod grants;
 mod grants_page;
+mod limits;
 mod metadata;
 mod page_error;
 mod pages;

@@ -21,6 +21,7 @@ use crate::{
     access_token::AccessToken,
     clients::{Credentials, MAX_REGISTRATION_BYTES},
     grants::{CodeRequest, DueCheck},
+    limits::RowLimits,
     metadata::{metadata, paths},
     parameters::MAX_BYTES,
     responses::{
@@ -28,6 +29,7 @@ use crate::{
     },
     seal::SERVER,
     sign_in::SignIns,
+    upstream::subject,
 };
 
 /// Maximum size of a request body, in bytes.
@@ -105,7 +107,7 @@ impl AuthorizationServer {
             token_lifetime,
             clients: Clients::new(clients, registration, documents, sealed()?),
             grants: Grants::new(sealed()?, sealer()?, refresh),
-            sign_ins: SignIns { store: sealed()?, sealer: sealer()?, upstream },
+            sign_ins: SignIns { store: sealed()?, sealer: sealer()?, upstream, limits: RowLimits::new(sealed()?) },
         })
     }
 
@@ -116,6 +118,20 @@ impl AuthorizationServer {
     /// When the store fails.
     pub async fn revoke_all(&self, now: SystemTime) -> Result<(), GrantError> {
         self.grants.revoke_all(now).await
+    }
+
+    /// Deletes all rows of a person: grants and approvals. Returns their number. Access tokens stay valid until they expire. `issuer` is
+    /// that of this server; the person is named by issuer and subject of the identity provider.
+    ///
+    /// # Errors
+    ///
+    /// When the store fails, or rows are left because the person has more than 10,000: repeat it then.
+    pub async fn delete_person(
+        &self,
+        issuer: &str,
+        (upstream_issuer, upstream_subject): (&str, &str),
+    ) -> Result<u64, GrantError> {
+        self.grants.delete_person(issuer, &subject(upstream_issuer, upstream_subject)).await
     }
 
     /// Handles a request. Each response is complete; none has a status of its own for an internal error of another layer.

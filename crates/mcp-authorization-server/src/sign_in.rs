@@ -10,8 +10,8 @@
 //! the approval, is valid once, for ten minutes, and in the same browser only.
 //!
 //! Before the person has signed in, an error or a denial is a page with a link to the client: a redirect would lead from a URL that people
-//! trust to any place that a client registers. A click on "Deny" is no exception: the person is to be authenticated before each redirect
-//! (RFC 9700, section 4.11.2), and does not expect the button to lead to the application. Clients of the configuration are trusted.
+//! trust to any place that a client registers. The person is to be authenticated before each redirect (RFC 9700, section 4.11.2), which
+//! has no exception for clients of the configuration, or for a click on "Deny".
 
 mod callback;
 mod rows;
@@ -24,8 +24,8 @@ use http::{HeaderValue, Method, Request, header};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AuthorizationRequest, AuthorizationServer, Client, ClientKind, ClientSummary, ErrorCode, OAuthError, Parameters,
-    Rejection, RequestContext,
+    AuthorizationRequest, AuthorizationServer, Client, ClientSummary, ErrorCode, OAuthError, Parameters, Rejection,
+    RequestContext,
     authorization_request::client_id,
     clock::unix_seconds,
     cookies::{Approvals, Browser, is_remembered},
@@ -92,14 +92,18 @@ impl AuthorizationServer {
         let parameters = Parameters::parse(request.uri().query().unwrap_or_default().as_bytes());
         let parameters = parameters.map_err(|_| PageError::Request(malformed))?;
         let id = client_id(&parameters).map_err(PageError::Request)?;
-        let client = self.clients.find(id, context.address, context.deadline).await.map_err(page_of_client_error)?;
+        let client = self
+            .clients
+            .find(id, context.address, context.now, context.deadline)
+            .await
+            .map_err(page_of_client_error)?;
         let resources = self.resources.get(context.now).await;
         let resources = resources.map_err(|error| page_of("the resources could not be read", &error))?;
         let summary = client.summary();
         let own = match AuthorizationRequest::validate(&parameters, &client, &resources, context.issuer) {
             Ok(own) => own,
             Err(Rejection::Page(error)) => return Err(PageError::Request(error)),
-            Err(Rejection::Client { error, url }) => return return_error(error, url, &summary),
+            Err(Rejection::Client { error, url }) => return Err(PageError::Client { error, url }),
         };
         let browser = Browser::of_or_new(request.headers()).map_err(|error| page_of_internal(&error))?;
         let approvals = Approvals::of(request.headers(), &browser, &self.sign_ins.sealer, context.issuer);
@@ -156,7 +160,7 @@ impl AuthorizationServer {
             Some("deny") => {
                 let error = OAuthError::new(ErrorCode::AccessDenied, "the person denied the access");
                 let url = form.request.error_redirect(&error, context.issuer);
-                return if form.has_signed_in { to(&url) } else { return_error(error, url, &form.client) };
+                return if form.has_signed_in { to(&url) } else { Err(PageError::Client { error, url }) };
             }
             _ => return Err(PageError::Expired),
         }
@@ -192,6 +196,7 @@ impl AuthorizationServer {
         let upstream = &self.sign_ins.upstream;
         match upstream.authorization_url(&state, &secrets, &callback, context.now, context.deadline).await {
             Ok(url) => {
+                self.sign_ins.count(context).await?;
                 self.sign_ins.put(&state, &sign_in).await?;
                 to(&url)
             }
@@ -227,11 +232,6 @@ pub(crate) fn posted_form(request: &Request<Bytes>) -> Step<Parameters> {
 
 pub(crate) fn is_equal(one: &str, other: &str) -> bool {
     verify_slices_are_equal(one.as_bytes(), other.as_bytes()).is_ok()
-}
-
-/// Returns an error to a client before the person has signed in: by a redirect if the client is trusted, else by a link in a page.
-fn return_error(error: OAuthError, url: String, client: &ClientSummary) -> Step<HttpResponse> {
-    if client.kind == ClientKind::Configured { to(&url) } else { Err(PageError::Client { error, url }) }
 }
 
 fn to(url: &str) -> Step<HttpResponse> {

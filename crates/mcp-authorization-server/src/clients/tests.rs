@@ -70,7 +70,7 @@ fn address(last: u8) -> Option<IpAddr> {
 #[tokio::test]
 async fn a_document_is_fetched_once_and_again_after_its_lifetime() {
     let setup = setup(known());
-    let find = || setup.clients.find(ID, None, None);
+    let find = || setup.clients.find(ID, None, at(5), None);
 
     assert_eq!(find().await.unwrap().name.as_deref(), Some("App"));
     *setup.body.lock().unwrap() = None;
@@ -87,14 +87,14 @@ async fn an_invalid_document_is_not_cached() {
     let other = "https://app.example/other.json";
 
     for id in [other, "https://app.example/../client.json", "https://app.example"] {
-        let error = setup.clients.find(id, None, None).await.unwrap_err();
+        let error = setup.clients.find(id, None, at(5), None).await.unwrap_err();
         assert!(matches!(error, ClientError::OAuth(own) if own.code == ErrorCode::InvalidClient), "{id}");
     }
     // The URLs that are malformed were not fetched.
     assert_eq!(setup.fetches.load(Ordering::SeqCst), 1);
     let body = json!({ "client_id": other, "redirect_uris": ["https://app.example/callback"] });
     *setup.body.lock().unwrap() = Some(body.to_string());
-    assert!(setup.clients.find(other, None, None).await.is_ok());
+    assert!(setup.clients.find(other, None, at(5), None).await.is_ok());
 }
 
 #[tokio::test]
@@ -136,7 +136,7 @@ async fn a_registration_is_public_and_expires_unless_it_is_used() {
     let find = |id: &str| {
         let id = id.to_owned();
         let clients = &setup.clients;
-        async move { clients.find(&id, None, None).await }
+        async move { clients.find(&id, None, at(5), None).await }
     };
 
     assert_eq!(response["token_endpoint_auth_method"], "none");
@@ -158,10 +158,10 @@ async fn a_registration_is_public_and_expires_unless_it_is_used() {
 async fn a_flood_of_registrations_is_limited_by_address_and_in_all() {
     let setup = setup(known());
     let body = br#"{"redirect_uris":["http://localhost/"]}"#;
-    let register = |address| setup.clients.register(body, address, at(5));
+    let register = |address| setup.clients.register(body, address, at(setup.seconds.load(Ordering::SeqCst)));
     let in_network = |last: u16| Some(IpAddr::from([0x2001, 0xdb8, 0, 1, 0, 0, 0, last]));
 
-    for _ in 0..PER_ADDRESS {
+    for _ in 0..PER_NETWORK {
         register(address(1)).await.unwrap();
     }
     for limited in 0..3 {
@@ -174,11 +174,11 @@ async fn a_flood_of_registrations_is_limited_by_address_and_in_all() {
         register(in_network(last)).await.unwrap();
     }
     assert!(matches!(register(in_network(999)).await, Err(ClientError::Limited)));
-    for number in 0..u32::try_from(IN_ALL - 2 * PER_ADDRESS).unwrap() {
+    for number in 0..u32::try_from(IN_ALL - 2 * PER_NETWORK).unwrap() {
         register(Some(IpAddr::from(number.to_be_bytes()))).await.unwrap();
     }
     assert!(matches!(register(address(2)).await, Err(ClientError::Limited)));
-    assert!(setup.clients.find(ID, address(1), None).await.is_ok(), "documents are counted separately");
+    assert!(setup.clients.find(ID, address(1), at(5), None).await.is_ok(), "documents are counted separately");
 
     setup.seconds.fetch_add(HOUR.as_secs(), Ordering::SeqCst);
     assert!(register(address(1)).await.is_ok());
@@ -189,12 +189,12 @@ async fn fetches_of_documents_are_limited() {
     let setup = setup(known());
     *setup.body.lock().unwrap() = None;
 
-    for number in 0..PER_ADDRESS + 5 {
+    for number in 0..PER_NETWORK + 5 {
         let id = format!("https://a{number}.example/client.json");
-        let error = setup.clients.find(&id, address(1), None).await.unwrap_err();
-        assert_eq!(matches!(error, ClientError::Limited), number >= PER_ADDRESS, "{number}");
+        let error = setup.clients.find(&id, address(1), at(5), None).await.unwrap_err();
+        assert_eq!(matches!(error, ClientError::Limited), number >= PER_NETWORK, "{number}");
     }
-    assert_eq!(setup.fetches.load(Ordering::SeqCst) as u64, PER_ADDRESS);
+    assert_eq!(setup.fetches.load(Ordering::SeqCst) as u64, PER_NETWORK);
 }
 
 #[test]
@@ -220,6 +220,6 @@ fn a_confidential_client_needs_its_secret_and_a_public_one_has_none() {
 async fn a_configured_client_is_found_by_its_exact_id() {
     let setup = setup(known());
 
-    assert_eq!(setup.clients.find("confidential", None, None).await.unwrap().kind, ClientKind::Configured);
-    assert!(setup.clients.find("CONFIDENTIAL", None, None).await.is_err());
+    assert_eq!(setup.clients.find("confidential", None, at(5), None).await.unwrap().kind, ClientKind::Configured);
+    assert!(setup.clients.find("CONFIDENTIAL", None, at(5), None).await.is_err());
 }

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::{Method, Request};
 
 use super::{
-    Form, LIFETIME, SignedIn, return_error,
+    Form, LIFETIME, SignedIn,
     rows::{ClientTarget, SignIn, Target},
     to,
 };
@@ -103,7 +103,7 @@ impl AuthorizationServer {
         let signed_in = SignedIn { subject, scopes, upstream_token };
         if !consented && !self.sign_ins.has_approved(context.issuer, &signed_in.subject, &own).await? {
             // Another person has approved the client in this browser.
-            let found = self.clients.find(&own.client_id, context.address, context.deadline).await;
+            let found = self.clients.find(&own.client_id, context.address, context.now, context.deadline).await;
             let client = found.map_err(page_of_client_error)?;
             let form = Form {
                 id: random::text::<16>().map_err(|error| page_of_internal(&error))?,
@@ -144,7 +144,7 @@ impl Target {
         match self {
             Self::Client(own) => {
                 let url = own.request.error_redirect(&error, context.issuer);
-                return_error(error, url, &own.client)
+                Err(PageError::Client { error, url })
             }
             Self::Grants => Err(PageError::SignIn(error)),
         }

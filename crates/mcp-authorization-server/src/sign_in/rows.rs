@@ -11,14 +11,17 @@ use serde::{Deserialize, Serialize};
 
 use super::{LIFETIME, SignedIn, is_equal};
 use crate::{
-    AuthorizationRequest, ClientSummary, Sealer, Upstream,
+    AuthorizationRequest, ClientSummary, RequestContext, Sealer, Upstream,
     cookies::{Browser, approval_key},
+    limits::{RowLimit, RowLimits},
     page_error::{PageError, Step, page_of_internal, page_of_store},
 };
 
 const SIGN_IN: Kind = Kind::new("sign-in");
 const PERSON: Kind = Kind::new("sign-in-person");
 const APPROVAL: Kind = Kind::new("approval");
+/// Maximum number of sign-ins that can be open at once.
+const LIMIT: RowLimit = RowLimit { kind: SIGN_IN, per_network: 120, in_all: 20_000, window: LIFETIME };
 /// How long the approval of a person is remembered.
 const REMEMBERED: Duration = mcp_server::store::MAX_LIFETIME;
 
@@ -28,6 +31,7 @@ pub(crate) struct SignIns {
     pub(crate) store: SealedStore,
     pub(crate) sealer: Sealer,
     pub(crate) upstream: Upstream,
+    pub(crate) limits: RowLimits,
 }
 
 /// The row of a sign-in at the identity provider.
@@ -60,6 +64,12 @@ pub(super) struct ClientTarget {
 }
 
 impl SignIns {
+    /// Counts a sign-in that begins.
+    pub(super) async fn count(&self, context: &RequestContext<'_>) -> Step<()> {
+        let counted = self.limits.count(&LIMIT, context.address, context.now).await.map_err(page_of_store)?;
+        if counted { Ok(()) } else { Err(PageError::Limited) }
+    }
+
     pub(super) async fn put(&self, state: &str, sign_in: &SignIn) -> Step<()> {
         let value = serde_json::to_vec(sign_in).map_err(|error| page_of_internal(&error))?;
         let content = Content { value: &value, expires_in: LIFETIME, due_in: None };

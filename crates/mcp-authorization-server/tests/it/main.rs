@@ -4,6 +4,8 @@
 
 mod grants_page;
 mod hostile;
+mod hostile_inputs;
+mod hostile_table;
 mod sign_in;
 mod support;
 mod upstream_check;

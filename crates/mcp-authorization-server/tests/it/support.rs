@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    net::IpAddr,
     sync::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering},
@@ -33,6 +34,30 @@ pub(crate) const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"
 /// This server's client id at the identity provider.
 pub(crate) const UPSTREAM_CLIENT: &str = "authorization-server";
 
+/// Start of the URLs of forged documents, which end with their index.
+pub(crate) const FORGED: &str = "https://forged.example/";
+/// Documents of clients that are rejected. `ID` stands for the client id.
+pub(crate) const FORGED_DOCUMENTS: [&str; 18] = [
+    "",
+    "x",
+    "[]",
+    "null",
+    r#"{"redirect_uris":["https://forged.example/callback"]}"#,
+    r#"{"client_id":null,"redirect_uris":["https://forged.example/callback"]}"#,
+    r#"{"client_id":["ID"],"redirect_uris":["https://forged.example/callback"]}"#,
+    r#"{"client_id":"https://app.example/client.json","redirect_uris":["https://forged.example/callback"]}"#,
+    r#"{"client_id":"ID/","redirect_uris":["https://forged.example/callback"]}"#,
+    r#"{"client_id":"HTTPS://forged.example/8","redirect_uris":["https://forged.example/callback"]}"#,
+    r#"{"client_id":"x","client_id":"ID","redirect_uris":["https://forged.example/callback"]}"#,
+    r#"{"client_id":"ID","client_secret":"x","redirect_uris":["https://forged.example/callback"]}"#,
+    r#"{"client_id":"ID","token_endpoint_auth_method":"client_secret_basic","redirect_uris":["https://forged.example/callback"]}"#,
+    r#"{"client_id":"ID","redirect_uris":[]}"#,
+    r#"{"client_id":"ID","redirect_uris":"https://forged.example/callback"}"#,
+    r#"{"client_id":"ID","redirect_uris":["https://other.example/callback"]}"#,
+    r#"{"client_id":"ID","grant_types":["client_credentials"],"redirect_uris":["https://forged.example/callback"]}"#,
+    r#"{"client_id":"ID","response_types":["token"],"redirect_uris":["https://forged.example/callback"]}"#,
+];
+
 /// A server with one store, its identity provider, and the host of its public documents.
 pub(crate) struct World {
     pub(crate) server: AuthorizationServer,
@@ -40,27 +65,32 @@ pub(crate) struct World {
     /// Serves the documents of the server at its issuer.
     pub(crate) front: TestIssuer,
     store: MemoryStore,
+    documents: DocumentSource,
     seconds: Arc<AtomicU64>,
 }
 
 impl World {
     pub(crate) async fn new() -> Self {
+        Self::with_documents(DocumentSource::new(|url, _| Box::pin(async move { document(&url) }))).await
+    }
+
+    pub(crate) async fn with_documents(documents: DocumentSource) -> Self {
         let (upstream, front) = (TestIssuer::start().await, TestIssuer::start().await);
         let seconds = Arc::new(AtomicU64::new(0));
         let offset = Arc::clone(&seconds);
         let start = SystemTime::now();
         let clock = move || start + Duration::from_secs(offset.load(Ordering::SeqCst));
         let store = MemoryStore::with_clock(Arc::new(clock));
-        let server = Self::environment_of(&upstream, &store);
-        Self { server, upstream, front, store, seconds }
+        let server = Self::environment_of(&upstream, &store, &documents);
+        Self { server, upstream, front, store, documents, seconds }
     }
 
     /// One more environment with the same store.
     pub(crate) fn environment(&self) -> AuthorizationServer {
-        Self::environment_of(&self.upstream, &self.store)
+        Self::environment_of(&self.upstream, &self.store, &self.documents)
     }
 
-    fn environment_of(upstream: &TestIssuer, store: &MemoryStore) -> AuthorizationServer {
+    fn environment_of(upstream: &TestIssuer, store: &MemoryStore, documents: &DocumentSource) -> AuthorizationServer {
         AuthorizationServer::new(
             Settings {
                 resources: Source::new(Duration::MAX, || {
@@ -84,7 +114,7 @@ impl World {
                     secret_sha256: Some("HsHCa1DV08WNlYMYGvgHZlX-AHVr9yhZQLo2cPmfy6A".to_owned()),
                 }],
                 registration: RegistrationPolicy::Known(Vec::new()),
-                documents: DocumentSource::new(|url, _| Box::pin(async move { document(&url) })),
+                documents: documents.clone(),
                 token_lifetime: Duration::from_secs(600),
                 refresh: RefreshLifetimes::default(),
             },
@@ -108,9 +138,18 @@ impl World {
     }
 
     pub(crate) async fn send_to(&self, server: &AuthorizationServer, request: Request<Bytes>) -> Response<Bytes> {
+        server.handle(&request, &self.context(None)).await
+    }
+
+    /// Sends a request from the address with this number.
+    pub(crate) async fn send_from(&self, address: u32, request: Request<Bytes>) -> Response<Bytes> {
+        let context = self.context(Some(IpAddr::from(address.to_be_bytes())));
+        self.server.handle(&request, &context).await
+    }
+
+    fn context(&self, address: Option<IpAddr>) -> RequestContext<'_> {
         let now = SystemTime::now() + Duration::from_secs(self.seconds.load(Ordering::SeqCst));
-        let context = RequestContext { issuer: self.issuer(), address: None, now, deadline: None };
-        server.handle(&request, &context).await
+        RequestContext { issuer: self.issuer(), address, now, deadline: None }
     }
 
     /// Sends a form to an endpoint for programs.
@@ -187,12 +226,17 @@ impl Browser {
         self.send(world, Request::get(target).body(Bytes::new()).unwrap()).await
     }
 
-    pub(crate) async fn send(&self, world: &World, mut request: Request<Bytes>) -> Response<Bytes> {
+    /// Adds the cookies to a request.
+    pub(crate) fn attach(&self, request: &mut Request<Bytes>) {
         let cookies: Vec<_> =
             self.cookies.lock().unwrap().iter().map(|(name, value)| format!("{name}={value}")).collect();
         if !cookies.is_empty() {
             request.headers_mut().insert(header::COOKIE, cookies.join("; ").try_into().unwrap());
         }
+    }
+
+    pub(crate) async fn send(&self, world: &World, mut request: Request<Bytes>) -> Response<Bytes> {
+        self.attach(&mut request);
         let response = world.send(request).await;
         for cookie in response.headers().get_all(header::SET_COOKIE) {
             let cookie = cookie.to_str().unwrap();
@@ -323,6 +367,10 @@ fn resources() -> Value {
 }
 
 fn document(url: &str) -> Result<FetchedDocument, FetchDocumentError> {
+    let forged = url.strip_prefix(FORGED).and_then(|index| FORGED_DOCUMENTS.get(index.parse::<usize>().ok()?));
+    if let Some(forged) = forged {
+        return Ok(FetchedDocument { body: forged.replace("ID", url).into_bytes(), cache_control: None });
+    }
     let redirect_uris = match url {
         CLIENT => vec![CALLBACK],
         NATIVE => vec!["http://localhost/callback"],
