@@ -6,7 +6,9 @@ import re
 import aws_versions
 import boto3
 import pytest
+import templates
 from aws_account import ACCOUNT, REGION, STAND_INS, account, register
+from cfnlint.decode import cfn_yaml
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from deploying import migration, stack
 from moto.secretsmanager.models import secretsmanager_backends
@@ -18,12 +20,11 @@ NAME = "authorization-server"
 METADATA = "/.well-known/oauth-authorization-server"
 CLUSTER = STAND_INS["AWS::DSQL::Cluster"]["ResourceArn"]
 URL = STAND_INS["AWS::Lambda::Url"]["FunctionUrl"].rstrip("/")
+PARAMETER = f"arn:aws:ssm:{REGION}:{ACCOUNT}:parameter"
 SECRET = f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:upstream-AbCdEf"
 KEYS = STAND_INS["AWS::SecretsManager::Secret"]["Id"]
-RESOURCES = '[{"url":"https://mcp.example/mcp","name":"Events"}]'
 PARAMETERS = {
     "UpstreamIssuer": "https://accounts.example", "UpstreamProvider": "cognito", "UpstreamClientId": "1a2b", "UpstreamSecretArn": SECRET,
-    "Resources": RESOURCES,
 }
 
 
@@ -57,7 +58,7 @@ def signing_keys():
     return boto3.client("secretsmanager").get_secret_value(SecretId=f"{NAME}/signing-keys")["SecretString"]
 
 
-def test_the_function_has_its_database_and_reads_two_secrets(deploy):
+def test_the_function_has_its_database_and_reads_secrets_and_parameters(deploy):
     ended = deploy(Registration="known", RegistrationHosts="app.example")
 
     function, reserved = configuration(NAME)
@@ -66,7 +67,7 @@ def test_the_function_has_its_database_and_reads_two_secrets(deploy):
     assert lines == {
         "AUTHORIZATION_UPSTREAM_ISSUER": "https://accounts.example", "AUTHORIZATION_UPSTREAM_PROVIDER": "cognito",
         "AUTHORIZATION_UPSTREAM_CLIENT_ID": "1a2b", "AUTHORIZATION_UPSTREAM_CLIENT_SECRET_ARN": SECRET,
-        "AUTHORIZATION_SIGNING_KEYS_SECRET_ARN": KEYS, "AUTHORIZATION_RESOURCES": RESOURCES, "AUTHORIZATION_CLIENTS": "",
+        "AUTHORIZATION_SIGNING_KEYS_SECRET_ARN": KEYS, "AUTHORIZATION_RESOURCES_PATH": f"/{NAME}/resources",
         "AUTHORIZATION_REGISTRATION": "known", "AUTHORIZATION_REGISTRATION_HOSTS": "app.example", "DB_AUTH": "dsql",
         "DB_HOST": STAND_INS["AWS::DSQL::Cluster"]["Endpoint"], "DB_MIGRATE": "off", "DB_NAME": "postgres", "DB_USER": "app",
     }
@@ -75,9 +76,25 @@ def test_the_function_has_its_database_and_reads_two_secrets(deploy):
         {"Effect": "Allow", "Action": "secretsmanager:GetSecretValue", "Resource": "StateKeySecret"},
         {"Effect": "Allow", "Action": "dsql:DbConnect", "Resource": CLUSTER},
         {"Effect": "Allow", "Action": "secretsmanager:GetSecretValue", "Resource": [KEYS, SECRET]},
+        {"Effect": "Allow", "Action": "ssm:GetParametersByPath", "Resource": f"{PARAMETER}/{NAME}/resources"},
     ]
     assert f"Url: {URL}\n" in ended.stdout and f"CallbackUrl: {URL}/callback\n" in ended.stdout
     assert f"register {URL}/callback at the identity provider" in ended.stdout and f"Issuer={URL}" in ended.stdout
+
+
+def test_the_longest_values_fit_into_the_variables(deploy):
+    parameters = cfn_yaml.loads(templates.text_of(NAME))["Parameters"]
+    longest = {name: parameters[name]["MaxLength"] for name in (*PARAMETERS, "RegistrationHosts", "ResourcesPath") if name != "UpstreamProvider"}
+    values = {
+        "UpstreamIssuer": "https://", "UpstreamClientId": "", "UpstreamSecretArn": SECRET, "RegistrationHosts": "", "ResourcesPath": "/mcp",
+    }
+    deploy(UpstreamProvider="keycloak", **{name: begin.ljust(longest[name], "a") for name, begin in values.items()})
+
+    variables = configuration(NAME)[0]["Environment"]["Variables"]["MCP_VARIABLES"]
+    assert f"AUTHORIZATION_RESOURCES_PATH=/mcp{'a' * 46}\n" in variables
+    # The ARN of the signing keys has the name of the stack, of up to 40 characters. Some regions have longer names.
+    limit = cfn_yaml.loads(templates.FUNCTION.read_text())["Parameters"]["FurtherVariables"]["MaxLength"]
+    assert len(variables) + 40 - len(NAME) + 3 * len("ap-southeast-1") <= limit
 
 
 def test_a_public_url_is_the_issuer(deploy):

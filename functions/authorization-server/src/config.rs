@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use mcp_authorization_server::{
     ConfiguredClient, DocumentSource, KeyRing, Provider, RegistrationPolicy, Resources, Source, UpstreamConfig,
 };
-use mcp_aws::StoredSecret;
+use mcp_aws::{ParameterPath, StoredSecret};
 use mcp_lambda::{
     BoxError, Env, FromEnv, HttpConfig, InitError,
     json::{self, Budget},
@@ -23,6 +23,7 @@ const UPSTREAM_CLIENT_SECRET_ARN: &str = "AUTHORIZATION_UPSTREAM_CLIENT_SECRET_A
 const SIGNING_KEYS: &str = "AUTHORIZATION_SIGNING_KEYS";
 const SIGNING_KEYS_SECRET_ARN: &str = "AUTHORIZATION_SIGNING_KEYS_SECRET_ARN";
 const RESOURCES: &str = "AUTHORIZATION_RESOURCES";
+const RESOURCES_PATH: &str = "AUTHORIZATION_RESOURCES_PATH";
 const CLIENTS: &str = "AUTHORIZATION_CLIENTS";
 const REGISTRATION: &str = "AUTHORIZATION_REGISTRATION";
 const REGISTRATION_HOSTS: &str = "AUTHORIZATION_REGISTRATION_HOSTS";
@@ -136,13 +137,30 @@ fn secret<T: Send + Sync + 'static>(
     }
 }
 
+/// The resources in a variable, or one in each parameter below a path.
 fn resources(env: &Env) -> Result<Source<Resources>, InitError> {
-    let text = required(env, RESOURCES)?.to_owned();
-    Resources::parse(&text).map_err(|error| InitError::new(format!("{RESOURCES} is invalid")).with_source(error))?;
-    Ok(Source::new(Duration::MAX, move || {
-        let parsed = Resources::parse(&text);
-        Box::pin(async { Ok(parsed?) })
-    }))
+    match (env.get(RESOURCES), env.get(RESOURCES_PATH)) {
+        (Some(text), None) => {
+            let invalid = |error| InitError::new(format!("{RESOURCES} is invalid")).with_source(error);
+            Resources::parse(text).map_err(invalid)?;
+            let text = text.to_owned();
+            Ok(Source::new(Duration::MAX, move || {
+                let parsed = Resources::parse(&text);
+                Box::pin(async { Ok(parsed?) })
+            }))
+        }
+        (None, Some(path)) => {
+            let path = Arc::new(ParameterPath::from_env(RESOURCES_PATH, path, |name| env.get(name))?);
+            Ok(Resources::source(move || {
+                let path = Arc::clone(&path);
+                Box::pin(async move {
+                    let parameters = path.read(None).await?;
+                    Ok(parameters.into_iter().map(|own| (own.name, own.value)).collect())
+                })
+            }))
+        }
+        _ => Err(InitError::new(format!("set one of {RESOURCES} and {RESOURCES_PATH}"))),
+    }
 }
 
 fn clients(env: &Env) -> Result<Vec<ConfiguredClient>, InitError> {

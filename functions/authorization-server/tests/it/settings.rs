@@ -1,5 +1,7 @@
 //! Settings: what each error says, and secrets of Secrets Manager.
 
+use std::time::SystemTime;
+
 use authorization_server::service;
 use mcp_lambda::error_chain;
 use mcp_testing::{ScriptedServer, TEST_AWS_CREDENTIALS, TEST_SECRET_ARN};
@@ -22,7 +24,7 @@ fn a_missing_setting_is_named() {
             "AUTHORIZATION_SIGNING_KEYS",
             "set one of AUTHORIZATION_SIGNING_KEYS and AUTHORIZATION_SIGNING_KEYS_SECRET_ARN",
         ),
-        ("AUTHORIZATION_RESOURCES", "AUTHORIZATION_RESOURCES must be set"),
+        ("AUTHORIZATION_RESOURCES", "set one of AUTHORIZATION_RESOURCES and AUTHORIZATION_RESOURCES_PATH"),
     ] {
         let error = config(&[(name, "")]).unwrap_err();
 
@@ -39,6 +41,7 @@ fn an_invalid_setting_is_named_with_the_expected_value_and_without_a_secret() {
         ("AUTHORIZATION_UPSTREAM_CLIENT_SECRET_ARN", TEST_SECRET_ARN, "set one of"),
         ("AUTHORIZATION_SIGNING_KEYS", r#"{"keys":[{"private_key":"s3cret!"}]}"#, "is invalid"),
         ("AUTHORIZATION_RESOURCES", r#"[{"url":"http://mcp.example/mcp","name":"Events"}]"#, "is invalid"),
+        ("AUTHORIZATION_RESOURCES_PATH", "/authorization/resources", "set one of"),
         ("AUTHORIZATION_CLIENTS", r#"{"id":"portal"}"#, "a JSON array of clients"),
         ("AUTHORIZATION_REGISTRATION", "yes", "`known`, `off` or `open`"),
         ("MCP_PUBLIC_URL", "https://login.example.com/oauth", "must have no path"),
@@ -115,4 +118,32 @@ async fn secrets_are_read_from_secrets_manager_when_the_function_starts() {
             (started, expected) => panic!("{started:?} {expected:?}"),
         }
     }
+}
+
+#[tokio::test]
+async fn resources_are_read_from_parameters_below_a_path() {
+    let resource = json!({ "url": "https://mcp.example/mcp", "name": "Event logger" }).to_string();
+    let parameters = json!({ "Parameters": [{ "Name": "/authorization/resources/events", "Value": resource }] });
+    let store = ScriptedServer::start(move |_, _| (200, parameters.to_string())).await;
+    let endpoint = store.url("");
+    let variables = [
+        ("AUTHORIZATION_RESOURCES", ""),
+        ("AUTHORIZATION_RESOURCES_PATH", "/authorization/resources"),
+        ("AWS_REGION", "eu-west-1"),
+        ("AWS_ENDPOINT_URL_SSM", endpoint.as_str()),
+    ];
+    let all: Vec<_> = variables.into_iter().chain(TEST_AWS_CREDENTIALS).collect();
+    let config = config(&all).unwrap();
+
+    let resources = config.resources.get(SystemTime::now()).await.unwrap();
+
+    assert!(
+        resources.find(Some("https://mcp.example/mcp")).is_ok()
+            && resources.find(Some("https://other.example")).is_err()
+    );
+    let [request] = &store.requests()[..] else { panic!("one request") };
+    assert!(
+        request.contains("AmazonSSM.GetParametersByPath") && request.contains("/authorization/resources"),
+        "{request}"
+    );
 }
