@@ -19,6 +19,8 @@ answering = [None]
 migrating = [None]
 # The same in place of a function that runs tasks.
 running_tasks = [None]
+# The same for the deletion of a person's rows by a function that serves requests.
+deleting = [None]
 # Each invocation: the version, and the method of JSON-RPC, or the path of a request without a body.
 invocations = []
 
@@ -118,6 +120,9 @@ def invoke(self, function_name, qualifier, body, headers, response_headers):
     elif function.environment_vars.get("MCP_ROLE") == "tasks":
         invocations.append((str(function.version), *event))
         payload = (running_tasks[0] or run_tasks)(function, event)
+    elif "mcpDeleteSubject" in event:
+        invocations.append((str(function.version), *event))
+        payload = deleting[0](function, event)
     else:
         invocations.append((str(function.version), json.loads(event["body"])["method"] if "body" in event else event["rawPath"]))
         payload = (answering[0] or answer)(function, event)

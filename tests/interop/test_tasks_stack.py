@@ -327,15 +327,33 @@ def test_the_rows_of_a_person_are_deleted_by_the_code_that_is_live(deploy):
     assert [(int(version), own) for version, own in events] == [(1, event)] * 2
 
 
-def test_rows_that_are_left_fail_the_deletion(deploy):
+def test_without_tasks_the_function_with_the_url_deletes_the_rows(deploy):
     deploy()
-    assert "has no function that runs tasks" in delete("--yes").stderr
+    deploy(content=b"second")
+    assert run("rollback", NAME, "--yes").code == 0
+    events = []
+
+    def answer(function, event):
+        events.append((int(function.version), event))
+        return b'{"deleted": 3, "left": 0}'
+
+    aws_versions.deleting[0] = answer
+    ended = delete("--yes")
+
+    event = {"mcpDeleteSubject": {"issuer": "https://id.example.com", "subject": "ada"}}
+    assert ended.code == 0 and "3 rows were deleted" in ended.stdout and events == [(1, event)]
+    # An event that a function without a store does not know.
+    aws_versions.deleting[0] = lambda *_: RuntimeError("expected the event of a Function URL")
+    assert "did not delete the rows, unless it has no store" in delete("--yes").stderr
+
+
+def test_rows_that_are_left_fail_the_deletion(deploy):
     deploy(ON)
 
     aws_versions.running_tasks[0] = lambda *_: b'{"deleted": 1, "left": 1}'
     assert "1 rows are left: the person still calls" in delete("--yes").stderr
     aws_versions.running_tasks[0] = lambda *_: b'{"woken": 0}'
-    assert "did not delete the rows; 0 were deleted before" in delete("--yes").stderr
+    assert "did not delete the rows, unless it has no store; 0 were deleted before" in delete("--yes").stderr
     aws_versions.running_tasks[0] = lambda *_: RuntimeError("the store is away")
     assert "the store is away" in delete("--yes").stderr
 

@@ -22,6 +22,8 @@ use lambda_runtime::{Diagnostic, MetadataPrelude};
 use mcp_server::Invocation;
 use tokio::task::JoinSet;
 
+#[cfg(feature = "store")]
+use crate::subject_deletion::Subject;
 use crate::{
     Body, EventError, EventResponse, EventSource, InvokeMode, LambdaInvocation, LambdaRequest, McpService, Transport,
     events::{sanitize_response, take_cookies},
@@ -85,11 +87,14 @@ async fn serve_next(api: &mut RuntimeApi, service: &McpService) -> Result<(), Bo
     let (headers, event) = next(api).await?;
     let headers = Headers(&headers);
     let request_id = headers.get(&REQUEST_ID).unwrap_or_default();
-    let invocation = Invocation {
-        request_id: request_id.to_owned(),
-        deadline: headers.deadline(),
-        ..LambdaInvocation::with_trace(headers.get(&TRACE_ID).map(str::to_owned))
-    };
+    let invocation = headers.invocation(request_id);
+    #[cfg(feature = "store")]
+    if let (Some(store), Some(subject)) = (service.server().store(), Subject::of(&event)) {
+        let result = AssertUnwindSafe(subject.delete(store, &invocation)).catch_unwind().await;
+        let request = job_request(api, request_id, result)?;
+        send(api, &headers, request_id, request).await;
+        return Ok(());
+    }
     #[cfg(feature = "otel")]
     let deadline = invocation.deadline;
     let answer = AssertUnwindSafe(respond_in_mode(service, &event, invocation)).catch_unwind().await;
@@ -137,21 +142,28 @@ where
     let (headers, event) = next(api).await?;
     let headers = Headers(&headers);
     let request_id = headers.get(&REQUEST_ID).unwrap_or_default();
-    let invocation = Invocation {
-        request_id: request_id.to_owned(),
-        deadline: headers.deadline(),
-        ..LambdaInvocation::with_trace(headers.get(&TRACE_ID).map(str::to_owned))
-    };
-    let request = match AssertUnwindSafe(async { job(event, invocation).await }).catch_unwind().await {
-        Ok(Ok(json)) => {
-            let request = api.request("POST", &format!("/2018-06-01/runtime/invocation/{request_id}/response"));
-            request.header(header::CONTENT_TYPE, "application/json").body(whole(json))?
-        }
-        Ok(Err(error)) => error_request(api, request_id, "JobFailed", mcp_server::error_chain(error.as_ref()))?,
-        Err(_) => error_request(api, request_id, "Panic", "the job panicked".to_owned())?,
-    };
+    let invocation = headers.invocation(request_id);
+    let result = AssertUnwindSafe(async { job(event, invocation).await }).catch_unwind().await;
+    let request = job_request(api, request_id, result)?;
     send(api, &headers, request_id, request).await;
     Ok(())
+}
+
+/// The response to an invocation that is no HTTP request: JSON or an error. `Err` after a panic.
+#[cfg(any(feature = "postgres", feature = "store"))]
+fn job_request(
+    api: &RuntimeApi,
+    request_id: &str,
+    result: std::thread::Result<Result<Vec<u8>, BoxError>>,
+) -> Result<Request<RequestBody>, BoxError> {
+    match result {
+        Ok(Ok(json)) => {
+            let request = api.request("POST", &format!("/2018-06-01/runtime/invocation/{request_id}/response"));
+            Ok(request.header(header::CONTENT_TYPE, "application/json").body(whole(json))?)
+        }
+        Ok(Err(error)) => error_request(api, request_id, "JobFailed", mcp_server::error_chain(error.as_ref())),
+        Err(_) => error_request(api, request_id, "Panic", "the job panicked".to_owned()),
+    }
 }
 
 /// Waits for the next invocation: its headers, and the event.
@@ -184,6 +196,14 @@ struct Headers<'a>(&'a HeaderMap);
 impl<'a> Headers<'a> {
     fn get(&self, name: &HeaderName) -> Option<&'a str> {
         self.0.get(name)?.to_str().ok()
+    }
+
+    fn invocation(&self, request_id: &str) -> Invocation {
+        Invocation {
+            request_id: request_id.to_owned(),
+            deadline: self.deadline(),
+            ..LambdaInvocation::with_trace(self.get(&TRACE_ID).map(str::to_owned))
+        }
     }
 
     fn deadline(&self) -> Option<Instant> {

@@ -149,7 +149,7 @@ mod runtime_api;
 mod secrets;
 mod shutdown;
 mod sse;
-#[cfg(feature = "tasks")]
+#[cfg(feature = "store")]
 mod subject_deletion;
 #[cfg(feature = "tasks")]
 mod tasks;

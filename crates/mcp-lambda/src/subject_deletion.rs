@@ -1,7 +1,7 @@
-//! Deletion of the rows that the store has of a person: an event of the function that runs tasks.
+//! Deletion of the rows that the store has of a person: an event of the function that runs tasks, or of that with the URL.
 //!
-//! That function has the state key, from which the keys of rows are derived, and serves no HTTP request. The event has no
-//! authentication code: who may invoke the function may delete, as who may deploy it can.
+//! Both have the state key, from which the keys of rows are derived. An event of an HTTP request never is one of these, with any content that its
+//! caller sends. The event has no authentication code: a principal with the permission to invoke the function directly can delete.
 
 use mcp_server::{
     BoxError, Invocation, error_chain,
@@ -11,6 +11,9 @@ use mcp_server::{
 use serde::Deserialize;
 use serde_json::json;
 
+/// The member of an event, near its begin: other events are not parsed.
+const NAME: &[u8] = b"mcpDeleteSubject";
+const NAME_WITHIN: usize = 64;
 /// Maximum size of an event.
 const MAX_EVENT_BYTES: usize = 8 * 1024;
 const EVENT_BUDGET: Budget = Budget::memory(32 * 1024);
@@ -38,7 +41,8 @@ pub(crate) struct Subject {
 impl Subject {
     /// Parses an event; `None` for another one.
     pub(crate) fn of(event: &[u8]) -> Option<Self> {
-        if event.len() > MAX_EVENT_BYTES {
+        let begin = &event[..event.len().min(NAME_WITHIN)];
+        if event.len() > MAX_EVENT_BYTES || !begin.windows(NAME.len()).any(|part| part == NAME) {
             return None;
         }
         let Event { subject } = json::read_bytes(event, EVENT_BUDGET).ok()?;
@@ -99,6 +103,8 @@ mod tests {
             event("https://issuer.example", ""),
             event("https://issuer.example", &"a".repeat(MAX_EVENT_BYTES)),
             br#"{"mcpDueTasks":{}}"#.to_vec(),
+            br#"{"version":"2.0","rawPath":"/mcpDeleteSubject","mcpDeleteSubject":{"issuer":"i","subject":"s"}}"#
+                .to_vec(),
             br#"{"mcpDeleteSubject":{"issuer":"i","subject":"s","all":true}}"#.to_vec(),
             br#"{"mcpDeleteSubject":{"issuer":"i","subject":"s"},"mcpDueTasks":{}}"#.to_vec(),
             br#"{"mcpDeleteSubject":{"issuer":"i"}}"#.to_vec(),

@@ -40,6 +40,8 @@ fn function() {
             McpService::new(server, config)
         }
         "responses" => crate::process_responses::service(config),
+        #[cfg(feature = "store")]
+        "stores" => McpService::new(server().store(mcp_server::store::MemoryStore::new()), config),
         #[cfg(feature = "secrets")]
         "asks" => crate::secrets::service(config),
         "fails" => {
@@ -115,10 +117,14 @@ impl RuntimeApi {
 
     /// The same for any HTTP request.
     pub(super) fn answer_http(&self, request: &Request<Bytes>) -> Seen {
-        self.events.send(event_of(Via::FunctionUrl, request).to_string()).unwrap();
+        self.answer_event(event_of(Via::FunctionUrl, request).to_string())
+    }
+
+    fn answer_event(&self, event: String) -> Seen {
+        self.events.send(event).unwrap();
         loop {
             let seen = self.next_seen();
-            if !seen.line.contains("/next ") {
+            if !seen.line.contains("/next ") && !seen.line.contains("/extension/") {
                 return seen;
             }
         }
@@ -210,6 +216,30 @@ impl Function {
         self.child.kill().unwrap();
         self.end().1
     }
+}
+
+#[cfg(feature = "store")]
+#[test]
+fn a_function_with_a_store_deletes_the_rows_of_a_person() {
+    let event = json!({ "mcpDeleteSubject": { "issuer": "https://issuer.example", "subject": "ada" } }).to_string();
+    let key = ("MCP_STATE_KEY", "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=");
+    for mode in ["buffered", "stream"] {
+        let api = RuntimeApi::start();
+        let function = api.function("stores", &[key, ("MCP_INVOKE_MODE", mode)]);
+
+        let deleted = api.answer_event(event.clone());
+        let answered = api.answer(mcp_testing::tools_list());
+        function.kill();
+
+        assert!(deleted.line.contains("/response"), "{deleted:?}");
+        assert_eq!(deleted.json(), json!({ "deleted": 0, "left": 0 }));
+        assert!(answered.body.contains("tools"), "{answered:?}");
+    }
+    let api = RuntimeApi::start();
+    let function = api.function("plain", &[key]);
+    let rejected = api.answer_event(event);
+    function.kill();
+    assert!(rejected.line.contains("/error"), "a function without a store: {rejected:?}");
 }
 
 #[test]
