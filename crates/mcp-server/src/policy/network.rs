@@ -25,21 +25,14 @@ impl Network {
         }
     }
 
-    /// Returns the bytes of the network; their number tells the kinds apart.
+    /// Returns the bytes of the site: an IPv4 address, or the first 48 bits of an IPv6 address, since one connection may have 65,536
+    /// networks. Their number tells the kinds apart.
     #[cfg(all(feature = "interactive", feature = "store"))]
-    pub(crate) fn as_bytes(&self) -> &[u8] {
+    pub(crate) fn site(&self) -> &[u8] {
         match self {
             Self::V4(bytes) => bytes,
-            Self::V6(bytes) => bytes,
+            Self::V6([site @ .., _, _]) => site,
             Self::Unknown => &[],
         }
-    }
-
-    /// Returns the bytes of the site: an IPv4 address, or the first 48 bits of an IPv6 address, since one connection may have 65,536
-    /// networks.
-    #[cfg(feature = "tasks")]
-    pub(crate) fn site(&self) -> &[u8] {
-        let bytes = self.as_bytes();
-        bytes.get(..6).unwrap_or(bytes)
     }
 }

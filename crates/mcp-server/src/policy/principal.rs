@@ -39,6 +39,12 @@ impl Principal {
         Self { issuer: issuer.into(), subject: subject.into(), ..Self::default() }
     }
 
+    /// Returns the same subject without its client and claims: for limits, since a person can register any number of clients.
+    #[cfg(all(feature = "interactive", feature = "store"))]
+    pub(crate) fn person(&self) -> Self {
+        Self::new(self.issuer.clone(), self.subject.clone())
+    }
+
     /// Adds scopes.
     #[must_use]
     pub fn with_scopes<T: Into<String>>(mut self, scopes: impl IntoIterator<Item = T>) -> Self {

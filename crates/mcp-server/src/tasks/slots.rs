@@ -16,7 +16,7 @@ const SLOT: Kind = Kind::new("task-slot");
 /// Digests of addresses, which choose places. No row has this kind.
 const ADDRESS: Kind = Kind::new("task-address");
 
-/// Maximum number of live tasks of one caller, and of places that a call tries.
+/// Maximum number of live tasks of one person with all clients, and of places that a call tries.
 pub(crate) const MAX_LIVE: u16 = 20;
 /// Maximum number of live tasks of all anonymous callers together.
 const MAX_LIVE_ANONYMOUS: u16 = 400;
@@ -52,6 +52,8 @@ pub(crate) async fn take(
     lifetime: Duration,
     now: u64,
 ) -> Result<Option<u16>, StoreError> {
+    let person = caller.map(Principal::person);
+    let caller = person.as_ref();
     let mut slots = match caller {
         Some(_) => (0..MAX_LIVE).collect(),
         None => anonymous_slots(store, address),
@@ -94,8 +96,8 @@ async fn is_free(store: &SealedStore, value: &[u8], now: u64) -> Result<bool, St
 
 /// Frees the place of a task that has ended. A failure is not one of the task: the place is free once it is needed.
 pub(crate) async fn free(store: &SealedStore, caller: Option<&Principal>, slot: u16, task: RowKey) {
-    let number = slot.to_be_bytes();
-    let id = slot_id(caller, &number);
+    let (person, number) = (caller.map(Principal::person), slot.to_be_bytes());
+    let id = slot_id(person.as_ref(), &number);
     let freed = async {
         match store.get(&id).await? {
             Some(taken) if parse(&taken.value).is_some_and(|(own, _)| own == task) => {

@@ -111,7 +111,7 @@ async fn a_caller_has_at_most_twenty_open_questions() {
 }
 
 #[tokio::test]
-async fn anonymous_callers_of_one_network_fill_only_their_own_group() {
+async fn anonymous_callers_of_one_site_fill_only_their_own_group() {
     let world = World::default();
     let from = async |address: &str| {
         let client = Client { address: Some(address.parse().unwrap()), ..Client::default() };
@@ -120,14 +120,14 @@ async fn anonymous_callers_of_one_network_fill_only_their_own_group() {
     };
     // A flood: each call has a session and an address of its own.
     for number in 0..20 {
-        let client = from(&format!("2001:db8::{number:x}")).await;
+        let client = from(&format!("2001:db8:0:{number:x}::1")).await;
         assert_eq!(world.post(&client, call(1, "greet")).await.questions().len(), 1, "{number}");
     }
     let flooding = from("2001:db8::ffff:ffff:ffff:ffff").await;
     let refused = world.post(&flooding, call(1, "greet")).await;
     assert!(refused.text().unwrap().contains("too many questions are open"), "{}", refused.body);
 
-    for other in ["2001:db8:0:1::1", "192.0.2.7", "198.51.100.7"] {
+    for other in ["2001:db8:1::1", "192.0.2.7", "198.51.100.7"] {
         let client = from(other).await;
         let asked = world.post(&client, call(1, "greet")).await;
         assert_eq!(asked.questions().len(), 1, "{other}");

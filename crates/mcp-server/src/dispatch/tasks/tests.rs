@@ -266,6 +266,17 @@ impl World {
         params: Value,
         is_extended: bool,
     ) -> Result<Value, CallError> {
+        self.send(built, self.invocation(caller), method, params, is_extended).await
+    }
+
+    async fn send(
+        &self,
+        built: &BuiltServer,
+        invocation: Invocation,
+        method: &str,
+        params: Value,
+        is_extended: bool,
+    ) -> Result<Value, CallError> {
         let raw = RawValue::from_string(params.to_string()).unwrap();
         let params = RequestParams::read(Some(&raw)).unwrap();
         let mut capabilities = mcp_protocol::ClientCapabilities::elicitation();
@@ -273,7 +284,7 @@ impl World {
             capabilities.extensions = tasks::client_capabilities().extensions;
         }
         let meta = RequestMeta { client_capabilities: Some(capabilities), ..RequestMeta::default() };
-        let invocation = Arc::new(self.invocation(caller));
+        let invocation = Arc::new(invocation);
         let resolved = built.resolve(ProtocolVersion::LATEST, method, params, &invocation);
         let call = Call { id: RequestId::Integer("1".into()), meta, notifications: None };
         let outcome = resolved.run(call).outcome().await;

@@ -19,20 +19,20 @@ use crate::{
 
 /// Maximum number of open questions of a caller. Anonymous callers are [`GROUPS`] callers.
 pub(super) const MAX_OPEN_QUESTIONS: usize = 20;
-/// Groups of anonymous callers, by network. Their number bounds the open questions of all anonymous callers together. One network
+/// Groups of anonymous callers, by site. Their number bounds the open questions of all anonymous callers together. One site
 /// can fill its own group alone, and cannot find out which others are in it.
 const GROUPS: u16 = 4096;
 /// Attempts to change a row that other environments change too.
 const MAX_ATTEMPTS: u32 = 30;
 
 const KIND: Kind = Kind::new("question-calls");
-/// Only for digests of networks: no row has it.
+/// Only for digests of sites: no row has it.
 const NETWORK: Kind = Kind::new("question-network");
 
-/// Returns the group of an anonymous caller, by a keyed digest of its network.
+/// Returns the group of an anonymous caller, by a keyed digest of its site.
 pub(super) fn group_of(store: &SealedStore, address: Option<IpAddr>) -> u16 {
     let network = Network::of(address);
-    let digest = store.row_key(&StoreId { kind: NETWORK, caller: None, id: network.as_bytes() });
+    let digest = store.row_key(&StoreId { kind: NETWORK, caller: None, id: network.site() });
     let [high, low, ..] = *digest.as_bytes();
     u16::from_be_bytes([high, low]) % GROUPS
 }
@@ -40,7 +40,8 @@ pub(super) fn group_of(store: &SealedStore, address: Option<IpAddr>) -> u16 {
 /// The open calls of a caller.
 pub(super) struct OpenCalls<'a> {
     store: &'a TimedStore,
-    caller: Option<&'a Principal>,
+    /// The caller with all clients.
+    person: Option<Principal>,
     id: [u8; 2],
 }
 
@@ -74,13 +75,13 @@ enum Change {
 }
 
 impl<'a> OpenCalls<'a> {
-    pub(super) fn new(store: &'a TimedStore, caller: Option<&'a Principal>, group: u16) -> Self {
+    pub(super) fn new(store: &'a TimedStore, caller: Option<&Principal>, group: u16) -> Self {
         let group = if caller.is_some() { 0 } else { group };
-        Self { store, caller, id: group.to_be_bytes() }
+        Self { store, person: caller.map(Principal::person), id: group.to_be_bytes() }
     }
 
     fn row(&self) -> StoreId<'_> {
-        StoreId { kind: KIND, caller: self.caller, id: &self.id }
+        StoreId { kind: KIND, caller: self.person.as_ref(), id: &self.id }
     }
 
     /// Adds the questions of a call; of a call that asks again, in place of those of its last round. A cancelled call counts until its

@@ -12,7 +12,7 @@ use mcp_protocol::{ClientCapabilities, JsonObject, RequestId, json};
 use serde_json::{Value, value::to_raw_value};
 
 use super::{
-    open_calls::{Added, MAX_OPEN_QUESTIONS, OpenCalls},
+    open_calls::{Added, MAX_OPEN_QUESTIONS, OpenCalls, group_of},
     seal::{Purpose, Seals},
     timed_store::TimedStore,
     tokens::Id,
@@ -300,6 +300,17 @@ async fn a_large_call_is_in_the_store_and_its_ids_are_short() {
     assert!(matches!(round, Err(AskError::TooLarge)));
 }
 
+#[test]
+fn one_connection_is_in_one_group_of_anonymous_callers() {
+    let keys = StoreKeys::from_state_key("server", &key('A')).unwrap();
+    let store = SealedStore::new(Arc::new(MemoryStore::new()), keys);
+    let group = |address: &str| group_of(&store, Some(address.parse().unwrap()));
+
+    assert_eq!(group("2001:db8:1:2::1"), group("2001:db8:1:ffff:ffff::"));
+    assert_ne!(group("2001:db8:1:2::1"), group("2001:db8:2:2::1"));
+    assert_ne!(group("192.0.2.7"), group("192.0.2.8"));
+}
+
 #[tokio::test]
 async fn a_caller_has_at_most_twenty_open_questions() {
     let clock = Clock::default();
@@ -315,6 +326,9 @@ async fn a_caller_has_at_most_twenty_open_questions() {
     }
     assert_eq!(MAX_OPEN_QUESTIONS, 20);
     assert_eq!(own.add(call(9), true, 1, 600, NOW).await.unwrap(), Added::TooMany);
+    let phone = Principal { client_id: Some("phone".to_owned()), ..ada.clone() };
+    let by_phone = OpenCalls::new(&sealed, Some(&phone), 0).add(call(9), true, 1, 600, NOW).await;
+    assert_eq!(by_phone.unwrap(), Added::TooMany, "a person can register any number of clients");
     assert_eq!(own.add(call(3), true, 5, 600, NOW).await.unwrap(), Added::Taken, "another call of the same id");
     assert_eq!(own.add(call(3), false, 4, 600, NOW).await.unwrap(), Added::Open, "the next round of a call");
     let other = OpenCalls::new(&sealed, Some(&eve), 0);

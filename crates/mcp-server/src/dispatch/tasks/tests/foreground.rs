@@ -14,17 +14,11 @@ impl WakeTask for Silent {
 impl World {
     /// Calls a tool in an invocation that ends after five seconds.
     async fn call_before_deadline(&self, built: &BuiltServer) -> Result<Value, CallError> {
-        let raw = RawValue::from_string(r#"{"name":"steps","arguments":{}}"#.to_owned()).unwrap();
         let deadline = Some((Instant::now() + Duration::from_secs(5)).into_std());
-        let invocation = Arc::new(Invocation { deadline, ..self.invocation(Some(ada())) });
-        let params = RequestParams::read(Some(&raw)).unwrap();
-        let resolved = built.resolve(ProtocolVersion::LATEST, "tools/call", params, &invocation);
-        let capabilities = Some(tasks::client_capabilities());
-        let meta = RequestMeta { client_capabilities: capabilities, ..RequestMeta::default() };
-        let call = Call { id: RequestId::Integer("1".into()), meta, notifications: None };
-        let outcome = timeout(Duration::from_secs(60), resolved.run(call).outcome()).await.unwrap();
-        // Unbounded JSON: a result of this server.
-        outcome.result.map(|rendered| serde_json::from_str(rendered.as_str()).unwrap())
+        let invocation = Invocation { deadline, ..self.invocation(Some(ada())) };
+        let params = json!({ "name": "steps", "arguments": {} });
+        let answer = self.send(built, invocation, "tools/call", params, true);
+        timeout(Duration::from_secs(60), answer).await.unwrap()
     }
 }
 

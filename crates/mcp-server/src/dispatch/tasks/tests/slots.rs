@@ -8,17 +8,9 @@ impl World {
     async fn call_from(&self, address: &str) -> Value {
         let public = Tool::new("open", steps).task(Task::ttl(HOUR)).public();
         let built = self.environment_of(self.builder().tool(public));
-        let raw = RawValue::from_string(r#"{"name":"open","arguments":{}}"#.to_owned()).unwrap();
-        let address = Some(address.parse().unwrap());
-        let invocation = Arc::new(Invocation { address, ..self.invocation(None) });
-        let params = RequestParams::read(Some(&raw)).unwrap();
-        let resolved = built.resolve(ProtocolVersion::LATEST, "tools/call", params, &invocation);
-        let capabilities = Some(tasks::client_capabilities());
-        let meta = RequestMeta { client_capabilities: capabilities, ..RequestMeta::default() };
-        let call = Call { id: RequestId::Integer("1".into()), meta, notifications: None };
-        let outcome = resolved.run(call).outcome().await;
-        // Unbounded JSON: a result of this server.
-        serde_json::from_str(outcome.result.unwrap().as_str()).unwrap()
+        let invocation = Invocation { address: Some(address.parse().unwrap()), ..self.invocation(None) };
+        let params = json!({ "name": "open", "arguments": {} });
+        self.send(&built, invocation, "tools/call", params, true).await.unwrap()
     }
 }
 
@@ -84,4 +76,23 @@ async fn one_address_cannot_take_all_places_of_anonymous_callers() {
     assert_eq!(world.call_from("192.0.2.7").await["isError"], true);
     assert_eq!(world.call_from("::ffff:192.0.2.7").await["isError"], true);
     assert_eq!(world.call_from("198.51.100.1").await["resultType"], "task");
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_clients_of_a_person_share_the_places() {
+    let world = World::new();
+    let client = |number: u32| Some(Principal { client_id: Some(format!("client {number}")), ..ada() });
+    let params = || json!({ "name": "steps", "arguments": {} });
+    let mut ids = Vec::new();
+    for number in 0..20 {
+        let created = world.request(client(number), "tools/call", params(), true).await.unwrap();
+        ids.push(created["taskId"].as_str().unwrap().to_owned());
+    }
+
+    let rejected = world.request(client(20), "tools/call", params(), true).await.unwrap();
+    assert_eq!(rejected["isError"], true, "a person can register any number of clients");
+
+    world.request(client(7), "tasks/cancel", json!({ "taskId": ids[7] }), true).await.unwrap();
+    let created = world.request(client(20), "tools/call", params(), true).await.unwrap();
+    assert_eq!(created["resultType"], "task");
 }
