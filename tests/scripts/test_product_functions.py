@@ -17,20 +17,20 @@ CHECKS = ["regions", "variables", "log lines", "JSON of others", "vague words"]
 # No test has the function as a parameter.
 PLUGIN = '''
 def pytest_collection_modifyitems(items):
-    assert not [item.name for item in items if "weather" in getattr(getattr(item, "callspec", None), "id", "")]
+    assert not [item.name for item in items if "bookshelf" in getattr(getattr(item, "callspec", None), "id", "")]
 '''
 # What the framework's own functions may not have. The word is put together, because the check reads this file, too.
 CODE = '''
 /// ''' + "some" + '''body
 fn shelf(text: &str) -> Option<mcp_server::JsonObject> {
     tracing::error!("the shelf is open");
-    std::env::var("WEATHER_SHELF").ok().and_then(|_| serde_json::from_str(text).ok())
+    std::env::var("BOOKSHELF_SHELF").ok().and_then(|_| serde_json::from_str(text).ok())
 }
 '''
 RESOURCES = '''
   Ledger:
     Type: AWS::QLDB::Ledger
-    Properties: { Name: weather, PermissionsMode: ALLOW_ALL }
+    Properties: { Name: bookshelf, PermissionsMode: ALLOW_ALL }
   ReadRole:
     Type: AWS::IAM::Role
     Properties:
@@ -49,15 +49,15 @@ def workspace(tmp_path):
         if (tools.PROJECT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(tools.PROJECT / name, folder / name)
-    weather = folder / "functions" / "weather"
-    shutil.copytree(folder / "functions" / "greeter", weather)
-    for path in (path for path in weather.rglob("*") if path.is_file()):
-        path.write_text(path.read_text().replace("greeter", "weather"))
-    manifest = weather / "Cargo.toml"
+    product = folder / "functions" / "bookshelf"
+    shutil.copytree(folder / "functions" / "greeter", product)
+    for path in (path for path in product.rglob("*") if path.is_file()):
+        path.write_text(path.read_text().replace("greeter", "bookshelf"))
+    manifest = product / "Cargo.toml"
     manifest.write_text(re.sub(r"(?m)^(mcp-lambda.*)$", r"\1" + '\nmcp-server = { path = "../../crates/mcp-server" }', manifest.read_text(), count=1))
-    with (weather / "src" / "lib.rs").open("a") as source:
+    with (product / "src" / "lib.rs").open("a") as source:
         source.write(CODE)
-    stack = weather / "stack.yaml"
+    stack = product / "stack.yaml"
     stack.write_text(stack.read_text().replace("\nResources:\n", f"\nResources:{RESOURCES}"))
     run(folder, "cargo", "metadata", "--offline", "--format-version", "1")
     run(folder, "git", "init", "--quiet")
@@ -66,7 +66,7 @@ def workspace(tmp_path):
 
 
 def test_a_product_function_is_not_checked_as_one_of_the_framework(workspace):
-    assert "functions/weather/stack.yaml" in run(workspace, "git", "ls-files")
+    assert "functions/bookshelf/stack.yaml" in run(workspace, "git", "ls-files")
     (workspace / "selection.py").write_text(PLUGIN)
 
     pytest_command = [sys.executable, "-m", "pytest", "--quiet", "-p", "no:cacheprovider", "-p", "selection"]
