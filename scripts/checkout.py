@@ -21,7 +21,11 @@ TARGET = "target"
 def main(folder, *command):
     folder = pathlib.Path(folder).resolve()
     with tools.locked(folder.with_suffix(".lock")):
-        update(folder, tools.PROJECT)
+        try:
+            update(folder, tools.PROJECT)
+        except subprocess.CalledProcessError as failure:
+            print(f"the kept checkout could not be updated ({failure}): everything is built again", file=sys.stderr)
+            folder = tools.PROJECT
         environment = {**os.environ, "CARGO_TARGET_DIR": str(folder / TARGET)}
         return subprocess.run(command, cwd=folder, env=environment).returncode
 
@@ -60,10 +64,7 @@ def names(text):
 
 
 def git(folder, *words, check=True):
-    ran = subprocess.run(["git", *map(str, words)], cwd=folder, stdout=subprocess.PIPE, text=True)
-    if check and ran.returncode:
-        sys.exit(f"failed: git {' '.join(map(str, words))}")
-    return ran.stdout
+    return subprocess.run(["git", *map(str, words)], cwd=folder, stdout=subprocess.PIPE, text=True, check=check).stdout
 
 
 if __name__ == "__main__":

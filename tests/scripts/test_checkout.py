@@ -90,3 +90,13 @@ def test_the_command_runs_in_the_checkout_with_its_own_target_folder(tmp_path, m
 
     assert checkout.main(source.kept, sys.executable, "-c", script) == 3
     assert (source.kept / "made").read_text() == str(source.kept / "target")
+
+
+def test_without_a_commit_to_fetch_the_command_runs_in_place(tmp_path, monkeypatch, capfd):
+    project = tmp_path / "project"
+    project.mkdir()
+    monkeypatch.setattr(checkout.tools, "PROJECT", project)
+
+    assert checkout.main(tmp_path / "kept", sys.executable, "-c", "open('made', 'w')") == 0
+    assert (project / "made").exists()
+    assert "could not be updated" in capfd.readouterr().err
