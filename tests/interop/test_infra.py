@@ -1501,7 +1501,8 @@ def test_secrets_have_the_name_of_their_stack():
     resources = [own for path in TEMPLATES for own in loaded(name_of(path))["Resources"].values()]
     secrets = [own["Properties"] for own in resources if own["Type"] == "AWS::SecretsManager::Secret"]
 
-    assert [own.get("Name") for own in secrets] == [{"Fn::Sub": "${Name}/state-key"}]
+    # `Name` of function.yaml is that of the stack.
+    assert [own.get("Name") for own in secrets] == [{"Fn::Sub": "${Name}/state-key"}, {"Fn::Sub": "${AWS::StackName}/signing-keys"}]
     assert [loaded(name_of(path))["Resources"]["Function"]["Properties"]["Parameters"]["Name"] for path in STACKS] == [
         {"Ref": "AWS::StackName"}
     ] * len(STACKS)
