@@ -88,7 +88,7 @@ rollback: ## Move the alias of STACK=… to an earlier version: the one before, 
 	@$(DEPLOY) rollback $(STACK) $(NAMED) $(CONFIRMED) $(REPLACED) $(ROLE) $(if $(VERSION),--version $(VERSION)) $(if $(NO_CHECK),--no-check)
 
 verify-account: ## Deploy greeter to a real account, with a bad canary, a rollback and a promotion, and destroy it; DATABASE=dsql: event-logger
-	$(PYTHON) $(SCRIPTS)/build.py $(if $(DATABASE),event-logger,greeter) --architecture arm64
+	$(PYTHON) $(SCRIPTS)/build.py $(if $(DATABASE),event-logger --features tasks,greeter) --architecture arm64
 	@"$$($(PYTHON) $(SCRIPTS)/tools.py move)/venv/bin/python" $(SCRIPTS)/verify_account.py --lambda-dir target/lambda/arm64 $(if $(DATABASE),--database $(DATABASE)) $(CONFIRMED)
 
 deploy-code: ## Deploy FUNCTION=greeter without a stack, with `cargo lambda deploy`; ENV_FILE=… sets its variables

@@ -6,8 +6,8 @@
 It deploys greeter to a new stack, sets an alarm during a canary, deploys a zip that cannot start, rolls back, and promotes the zip
 to a second stack. It destroys both stacks, also after a failure. `--change` is a parameter whose change leads to a new version.
 
-With `--database dsql` it deploys event-logger on Aurora DSQL, with all migrations, executes each statement of the function and one
-statement of each class of errors on the cluster (scripts/verify_dsql.py), deploys a change, and deletes stack and cluster.
+With `--database dsql` it deploys event-logger with tasks on Aurora DSQL, with all migrations, executes each statement of the function and
+of the store, and one statement of each class of errors on the cluster (scripts/verify_dsql.py), deploys a change, and deletes stack and cluster.
 """
 
 import argparse
@@ -121,8 +121,8 @@ class DsqlVerification(Verification):
 
     def run(self):
         up = ["up", self.subject, "--name", self.name, "--lambda-dir", self.arguments.lambda_dir, "--no-doctor"]
-        # No token of it exists: the function rejects every caller, and is checked by its challenge.
-        self.step("deploy, with all migrations", [*up, "--parameter", "Issuer=https://id.example.com"], live="1")
+        # No token of it exists: the function rejects every caller, and is checked by its challenge. With tasks it has the store.
+        self.step("deploy, with all migrations", [*up, "--parameter", "Issuer=https://id.example.com", "--parameter", "Tasks=on"], live="1")
         for what, seen in verify_dsql.verify(self.connect, verify_dsql.statements()):
             print(f"STEP {what}: {seen}", flush=True)
         self.step("deploy a change, without migrations", [*up, "--parameter", "Metrics=off"], live="2")

@@ -1,5 +1,5 @@
-"""What a cluster of Aurora DSQL answers to the statements of event-logger, and to one statement of each class of errors. Part of
-`make verify-account DATABASE=dsql`, which connects to a real cluster; tests connect to the emulator."""
+"""What a cluster of Aurora DSQL answers to the statements of event-logger and of the store, and to one statement of each class of errors.
+Part of `make verify-account DATABASE=dsql`, which connects to a real cluster; tests connect to the emulator."""
 
 import re
 import sys
@@ -10,10 +10,20 @@ import psycopg
 import tools
 
 SOURCE = tools.PROJECT / "functions" / "event-logger" / "src" / "events.rs"
-CONSTANT = re.compile(r'^pub\(crate\) const (\w+): &str =\s+(?:r#"(.*?)"#|"(.*?)");', re.MULTILINE | re.DOTALL)
+STORE = tools.PROJECT / "crates" / "mcp-postgres" / "src" / "store" / "statements.rs"
+CONSTANT = re.compile(r'^pub\((?:crate|super)\) const (\w+): &str =\s+(.*?);$', re.MULTILINE | re.DOTALL)
+# The store composes its statements by macros of at most one parameter, of string literals and `concat!`.
+MACRO = re.compile(r"^macro_rules! (\w+) \{\n    \((\$\w+|)(?::literal)?\) => \{\n(.*?)\n    \};", re.MULTILINE | re.DOTALL)
+WORD = re.compile(r'r#"(.*?)"#|"((?:[^"\\]|\\.)*)"|(\w+)!\(|(\))|[\s,]+', re.DOTALL)
 # Values of parameters by type; others are text.
 VALUES = {20: b"1", 1184: b"2026-07-28T00:00:00Z"}
 TABLE = "verify_account"
+# The tables of the migrations, with the number of their indexes, and what the role `app` may do.
+TABLES = {
+    "events": (3, ["SELECT", "INSERT", "UPDATE"]),
+    "mcp.state": (4, ["SELECT", "INSERT", "UPDATE", "DELETE"]),
+    "mcp.counters": (3, ["SELECT", "INSERT", "UPDATE", "DELETE"]),
+}
 MOST_ROWS = 3000
 OUTDATED = ("40001", "OC001")
 ATTEMPTS = 3
@@ -32,9 +42,39 @@ REJECTED = {
 }
 
 
-def statements(source=SOURCE):
-    """The statements of event-logger by name."""
-    return {name: raw or text for name, raw, text in CONSTANT.findall(source.read_text())}
+def statements():
+    """The statements of event-logger, and of the store that its tasks use, by name."""
+    store = {f"store {name}": text for name, text in constants(STORE.read_text()).items()}
+    return {**constants(SOURCE.read_text()), **store}
+
+
+def constants(source):
+    """The values of the constants in Rust source, by name."""
+    macros = {name: (parameter, body) for name, parameter, body in MACRO.findall(source)}
+    return {name: "".join(literals(expression, macros)) for name, expression in CONSTANT.findall(source)}
+
+
+def literals(expression, macros):
+    """The strings that an expression of literals, `concat!` and macros consists of."""
+    position, own = 0, []
+    while position < len(expression):
+        word = WORD.match(expression, position)
+        if not word:
+            sys.exit(f"could not read a statement of the store: {expression[position:]}")
+        raw, text, macro, _ = word.groups()
+        position = word.end()
+        if raw is not None or text is not None:
+            # A backslash at the end of a line continues the text behind the next indentation.
+            own.append(raw if raw is not None else re.sub(r"\\\n\s*", "", text))
+        elif macro in macros:
+            parameter, body = macros[macro]
+            end = expression.index(")", position)
+            yield from own
+            own = [*literals(body.replace(parameter, expression[position:end]) if parameter else body, macros)]
+            position = end + 1
+        elif macro and macro != "concat":
+            sys.exit(f"could not read a statement of the store: {macro}!")
+    yield from own
 
 
 def verify(connect, own_statements):
@@ -69,21 +109,24 @@ def failures(connect, connection):
 
 
 def schema(connection):
-    """Applied migrations, and valid indexes."""
-    indexes = connection.execute("""
-        SELECT relname, indisvalid FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid WHERE indrelid = 'events'::regclass ORDER BY 1
-    """).fetchall()
-    if invalid := [name for name, is_valid in indexes if not is_valid]:
-        sys.exit(f"the schema: the indexes {', '.join(invalid)} are invalid")
-    if len(indexes) < 3:
-        sys.exit(f"the schema: only {len(indexes)} indexes of events exist")
-    missing = [
-        own for own in ("SELECT", "INSERT", "UPDATE")
-        if not connection.execute("SELECT has_table_privilege('app', 'events', %s)", [own]).fetchone()[0]
-    ]
-    if missing:
-        sys.exit(f"the schema: the role app has no privilege {', '.join(missing)}")
-    return f"{len(indexes)} valid indexes, and the privileges of app"
+    """Applied migrations: valid indexes, and the privileges of the role that serves requests."""
+    found = []
+    for table, (count, privileges) in TABLES.items():
+        indexes = connection.execute(
+            "SELECT relname, indisvalid FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid WHERE indrelid = %s::regclass ORDER BY 1", [table],
+        ).fetchall()
+        if invalid := [name for name, is_valid in indexes if not is_valid]:
+            sys.exit(f"the schema: the indexes {', '.join(invalid)} are invalid")
+        if len(indexes) < count:
+            sys.exit(f"the schema: only {len(indexes)} indexes of {table} exist")
+        missing = [
+            own for own in privileges
+            if not connection.execute("SELECT has_table_privilege('app', %s, %s)", [table, own]).fetchone()[0]
+        ]
+        if missing:
+            sys.exit(f"the schema: the role app has no privilege {', '.join(missing)} on {table}")
+        found.append(f"{len(indexes)} of {table}")
+    return f"valid indexes: {', '.join(found)}; and the privileges of app"
 
 
 def execute(connection, statement):
@@ -101,7 +144,7 @@ def execute(connection, statement):
 
 def check(result, statement):
     if result.status in (psycopg.pq.ExecStatus.BAD_RESPONSE, psycopg.pq.ExecStatus.FATAL_ERROR):
-        sys.exit(f"a statement of event-logger failed: {result.get_error_message()}\n{statement}")
+        sys.exit(f"a statement failed: {result.get_error_message()}\n{statement}")
 
 
 def cost(connection):

@@ -283,6 +283,8 @@ def test_the_verification_of_an_account_runs_its_steps_and_deletes_the_cluster(d
     import verify_account
     import verify_dsql
 
+    archive(tmp_path / "zips", b"event-logger", ["tasks"], function="event-logger")
+
     changed, client = [], Account.client
     cluster = SimpleNamespace(
         update_cluster=lambda **given: changed.append(("update", given)), delete_cluster=lambda **given: changed.append(("delete", given)),

@@ -1,4 +1,4 @@
-"""`scripts/verify_dsql.py`, on the emulator of Aurora DSQL with the schema of event-logger."""
+"""`scripts/verify_dsql.py`, on the emulator of Aurora DSQL with the schema of event-logger and of the store."""
 
 import socket
 import struct
@@ -7,8 +7,9 @@ import threading
 import psycopg
 import pytest
 import verify_dsql
-from conftest import build, build_dsql
+from conftest import build_dsql
 from emulated import Dsql
+from test_export_events import FOLDER, build_tasks
 from test_move_events import session
 
 import move_events
@@ -17,10 +18,10 @@ import postgres
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
-    build()
+    build_tasks()
     build_dsql()
     with postgres.Postgres() as server, Dsql(server.url(), tmp_path_factory.mktemp("dsql")) as own:
-        own.migrate("event-logger")
+        own.migrate(FOLDER / "debug" / "event-logger")
         yield own
 
 
@@ -40,22 +41,32 @@ def test_every_statement_and_each_class_of_errors_is_executed_once(connect):
     assert {"INSERT", "BY_KEY", "CLEAR_KEY", "LATEST", "BY_ID"} <= {name.removeprefix("statement ") for name in seen}
     assert seen["a conflict"].startswith("40001") and seen["more than 3,000 rows"].startswith("54000")
     assert seen["a connection without TLS"].startswith("no connection")
+    # Each constant of the store's source is read.
+    store = [name for name in seen if name.startswith("statement store ")]
+    assert len(store) == verify_dsql.STORE.read_text().count("pub(super) const ") >= 15
+    assert "4 of mcp.state" in seen["the schema"] and "3 of mcp.counters" in seen["the schema"]
     assert {own for own in verify_dsql.REJECTED} <= seen.keys()
     with connect() as connection:
         assert connection.execute("SELECT count(*) FROM events").fetchone() == (0,)
         assert connection.execute("SELECT to_regclass('verify_account')::text").fetchone() == (None,)
 
 
+@pytest.mark.parametrize("expression", ["format!(\"a\")", "NOW", "other!()"])
+def test_a_statement_that_cannot_be_read_ends_it(expression):
+    with pytest.raises(SystemExit, match="could not read a statement"):
+        verify_dsql.constants(f"pub(super) const GET: &str = {expression};\n")
+
+
 def test_what_is_not_as_expected_ends_it(connect):
     with connect() as connection:
-        with pytest.raises(SystemExit, match="a statement of event-logger failed"):
+        with pytest.raises(SystemExit, match="a statement failed"):
             verify_dsql.execute(connection, "SELECT xmax FROM events WHERE event_name = $1")
         with pytest.raises(SystemExit, match="expected 54000, and not 42P01"):
             verify_dsql.expect({"54000"}, lambda: connection.execute("SELECT 1 FROM no_such_table"))
         with pytest.raises(SystemExit, match="this should have failed with 0A000"):
             verify_dsql.expect({"0A000"}, lambda: connection.execute("SELECT 1"))
         connection.execute("DROP INDEX events_by_time")
-        with pytest.raises(SystemExit, match="only 2 indexes"):
+        with pytest.raises(SystemExit, match="only 2 indexes of events"):
             verify_dsql.schema(connection)
 
 
