@@ -3,7 +3,7 @@
 use std::{future::ready, time::Duration};
 
 use garde::Validate;
-use mcp_lambda::{HandlerError, InteractiveContext, Json, Task, Tool};
+use mcp_lambda::{HandlerError, InteractiveContext, Json, RateLimit, Task, Tool};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use time::{Date, OffsetDateTime};
@@ -12,6 +12,8 @@ use crate::{READ, State, events};
 
 /// Lifetime of an export and of its result.
 const TTL: Duration = Duration::from_secs(24 * 60 * 60);
+/// An export is up to 366 queries, each over a day.
+const EXPORTS_PER_HOUR: u32 = 20;
 
 pub(crate) fn tool() -> Tool<State> {
     Tool::new("export_events", export_events)
@@ -23,6 +25,7 @@ pub(crate) fn tool() -> Tool<State> {
         .read_only()
         .idempotent()
         .open_world(false)
+        .limit(RateLimit::per_caller(EXPORTS_PER_HOUR, Duration::from_secs(60 * 60)))
         .task(Task::ttl(TTL))
 }
 

@@ -18,6 +18,7 @@ mcp_testing::on_both_databases!(crate::support::create:
     an_export_counts_the_events_of_each_day,
     a_client_without_the_extension_waits_for_the_result,
     an_export_requires_the_scope_of_readers,
+    a_caller_has_twenty_exports_an_hour_in_all_environments,
     without_a_function_for_tasks_there_is_no_export,
 );
 
@@ -108,6 +109,27 @@ async fn an_export_requires_the_scope_of_readers(database: TestBackend) {
 
     assert_eq!((writer.status.as_u16(), reader.status.as_u16()), (403, 200));
     assert_eq!(reader.tool_result().is_error, None);
+}
+
+async fn a_caller_has_twenty_exports_an_hour_in_all_environments(database: TestBackend) {
+    let issuer = TestIssuer::start().await;
+    let own = issuer.variables();
+    let own: Vec<_> = own.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let variables = [&own[..], &[("MCP_AUTH", "required")]].concat();
+    let environments = [service(&database, &variables).await, service(&database, &variables).await];
+    let token = issuer.token(["events:read"]);
+    let mut served = 0;
+    for environment in &environments {
+        while exchange(environment, export(1).bearer(&token)).await.tool_result().is_error.is_none() {
+            served += 1;
+        }
+    }
+    let limited = exchange(&environments[0], export(1).bearer(&token)).await.tool_result();
+
+    assert_eq!(served, 20);
+    assert!(limited.text().contains("at most 20 calls of `export_events` in 3600 seconds"), "{}", limited.text());
+    let lists = exchange(&environments[0], tools_list().bearer(&token)).await;
+    assert_eq!(lists.status.as_u16(), 200, "other requests are not limited");
 }
 
 async fn without_a_function_for_tasks_there_is_no_export(database: TestBackend) {
