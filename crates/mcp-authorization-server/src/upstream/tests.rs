@@ -137,7 +137,7 @@ async fn start(preset: &Preset) -> (TestIssuer, Upstream) {
     let config = UpstreamConfig {
         issuer: issuer.issuer().to_owned(),
         client_id: CLIENT.to_owned(),
-        client_secret: "s3cret:/+".to_owned(),
+        client_secret: Source::new(Duration::MAX, || Box::pin(async { Ok("s3cret:/+".to_owned()) })),
         provider: preset.provider,
     };
     (issuer, Upstream::new(config).unwrap())
