@@ -75,6 +75,8 @@ pub(crate) struct IssuerConfig {
     /// Allow-list of verified email addresses, compared without case. Empty: every account of the issuer is accepted.
     pub(crate) allowed_emails: Vec<String>,
     pub(crate) accepts_id_tokens: bool,
+    /// Whether identity assertions are accepted, and no other tokens.
+    pub(crate) is_for_assertions: bool,
     pub(crate) jwks_uri: Option<String>,
 }
 
@@ -123,6 +125,16 @@ impl Default for OneOrMany {
 }
 
 impl OidcConfig {
+    /// Accepts identity assertions of the issuers (the `typ` is `oauth-id-jag+jwt`), and no other tokens: for an authorization server, whose
+    /// issuer identifier is their audience.
+    #[must_use]
+    pub fn for_identity_assertions(mut self) -> Self {
+        for issuer in &mut self.issuers {
+            issuer.is_for_assertions = true;
+        }
+        self
+    }
+
     /// Reads environment variables through the lookup function `get`, which must return `None` for an empty variable.
     /// Returns `None` if no issuer is configured. Logs a warning if every Google account is accepted.
     ///
@@ -313,6 +325,7 @@ impl RawIssuer {
         }
         Ok(IssuerConfig {
             accepts_id_tokens: self.id_tokens || self.preset != Preset::Other,
+            is_for_assertions: false,
             issuer,
             preset: self.preset,
             audiences,

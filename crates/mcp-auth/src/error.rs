@@ -45,7 +45,7 @@ pub enum Reason {
     Algorithm,
     /// The header has `crit`, or a `b64` other than true.
     CriticalHeader,
-    /// The header's `typ` is neither `JWT` nor `at+jwt`.
+    /// The header's `typ` is neither `JWT` nor `at+jwt`, or not `oauth-id-jag+jwt` where an identity assertion is expected.
     TokenType,
     /// `iss` is missing, not a string, or not a configured issuer.
     Issuer,

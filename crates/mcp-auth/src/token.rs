@@ -31,6 +31,8 @@ pub(crate) enum TokenType {
     Jwt,
     /// An access token (RFC 9068).
     AccessToken,
+    /// An identity assertion for an authorization server (draft-ietf-oauth-identity-assertion-authz-grant).
+    IdentityAssertion,
 }
 
 impl<'a> UnverifiedToken<'a> {
@@ -116,6 +118,7 @@ fn token_type(name: &str) -> Option<TokenType> {
     match name.strip_prefix("application/").unwrap_or(&name) {
         "jwt" => Some(TokenType::Jwt),
         "at+jwt" => Some(TokenType::AccessToken),
+        "oauth-id-jag+jwt" => Some(TokenType::IdentityAssertion),
         _ => None,
     }
 }

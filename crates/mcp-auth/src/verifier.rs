@@ -222,17 +222,18 @@ fn validate_claims(
     match (kind, config.preset) {
         (TokenKind::Access, Preset::Google) => return Err(Reason::AccessToken),
         (TokenKind::Id, _) if !config.accepts_id_tokens => return Err(Reason::IdToken),
-        (TokenKind::Access | TokenKind::Id, _) => {}
+        (TokenKind::Access | TokenKind::Id | TokenKind::Assertion, _) => {}
     }
     check_audience(claims, kind, config, base_url)?;
     Ok(expires)
 }
 
-/// Whether a token is an access token or an ID token.
+/// Whether a token is an access token, an ID token or an identity assertion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum TokenKind {
     Access,
     Id,
+    Assertion,
 }
 
 /// Returns the kind of a token.
@@ -240,7 +241,14 @@ enum TokenKind {
 /// A type that the issuer states decides: the claim `token_use` (Cognito), the claim `typ` (Keycloak), or the header's `typ`.
 /// Without one, a token with `nonce`, `at_hash` or `c_hash` is an ID token (OpenID Connect Core, section 2), as are all of
 /// Google's tokens. Every other token is an access token.
+///
+/// An identity assertion has a type of its own, and is the only kind for an authorization server.
 fn token_kind(token: &UnverifiedToken<'_>, config: &IssuerConfig) -> Result<TokenKind, Reason> {
+    match (token.token_type == Some(TokenType::IdentityAssertion), config.is_for_assertions) {
+        (true, true) => return Ok(TokenKind::Assertion),
+        (false, false) => {}
+        (true, false) | (false, true) => return Err(Reason::TokenType),
+    }
     let claims = &token.unverified_claims;
     let token_use = match claims.get("token_use") {
         None => None,

@@ -264,6 +264,11 @@ impl Clients {
         }
     }
 
+    /// Whether a client has a secret.
+    pub(crate) fn is_confidential(&self, client_id: &str) -> bool {
+        self.configured.iter().any(|(own, secret)| own.id == client_id && secret.is_some())
+    }
+
     /// Counts a row that an anonymous caller causes.
     async fn count(&self, kind: Kind, address: Option<IpAddr>, now: SystemTime) -> Result<(), ClientError> {
         let limit = RowLimit { kind, per_network: PER_NETWORK, in_all: IN_ALL, window: HOUR };

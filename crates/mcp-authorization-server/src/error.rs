@@ -56,6 +56,8 @@ codes! {
     UnsupportedResponseType = "unsupported_response_type",
     /// The grant type is neither `authorization_code` nor `refresh_token` (RFC 6749, section 5.2).
     UnsupportedGrantType = "unsupported_grant_type",
+    /// The client may not use the grant type (RFC 6749, section 5.2).
+    UnauthorizedClient = "unauthorized_client",
     /// A fault of the server (RFC 6749, section 4.1.2.1).
     ServerError = "server_error",
     /// The store or the identity provider is not available (RFC 6749, section 4.1.2.1).

@@ -17,6 +17,7 @@
 //! | `grants_page` | the page of a person's grants |
 //! | `upstream`, `providers` | [`Upstream`]: sign-in at the identity provider; [`Provider`]: differences of providers |
 //! | `signing`, `access_token` | [`KeyRing`]: signing keys and their planned rotation; access tokens (RFC 9068) |
+//! | `assertions` | tokens for identity assertions of trusted issuers (ID-JAG) |
 //! | `metadata` | metadata of the server (RFC 8414), and the paths of its endpoints |
 //! | `cookies`, `pages`, `page_error`, `texts`, `responses` | cookies of a browser; HTML pages, of consent and of errors; their texts in three languages; HTTP responses |
 //! | `limits` | limits of the rows that anonymous callers cause |
@@ -25,6 +26,7 @@
 //! | `error` | [`OAuthError`] and [`ErrorCode`] |
 
 mod access_token;
+mod assertions;
 mod authorization_request;
 mod client;
 mod client_document;

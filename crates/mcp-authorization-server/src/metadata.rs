@@ -2,6 +2,8 @@
 
 use serde_json::{Value, json};
 
+use crate::assertions::{GRANT_PROFILE, GRANT_TYPE};
+
 /// Paths of the endpoints, below the issuer.
 pub(crate) mod paths {
     /// Metadata (RFC 8414, section 3).
@@ -26,7 +28,7 @@ pub(crate) mod paths {
 const AUTH_METHODS: [&str; 3] = ["none", "client_secret_basic", "client_secret_post"];
 
 /// Returns the metadata. `scopes_supported` is left out, because scopes belong to a resource, whose own metadata lists them.
-pub(crate) fn metadata(issuer: &str, has_registration: bool) -> Value {
+pub(crate) fn metadata(issuer: &str, has_registration: bool, has_assertions: bool) -> Value {
     let url = |path: &str| format!("{issuer}{path}");
     let mut metadata = json!({
         "issuer": issuer,
@@ -43,6 +45,10 @@ pub(crate) fn metadata(issuer: &str, has_registration: bool) -> Value {
         "client_id_metadata_document_supported": true,
         "authorization_response_iss_parameter_supported": true,
     });
+    if has_assertions {
+        metadata["grant_types_supported"] = json!(["authorization_code", "refresh_token", GRANT_TYPE]);
+        metadata["authorization_grant_profiles_supported"] = json!([GRANT_PROFILE]);
+    }
     if has_registration {
         metadata["registration_endpoint"] = url(paths::REGISTER).into();
     }

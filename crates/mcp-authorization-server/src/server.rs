@@ -10,7 +10,7 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
 use mcp_server::{
-    StateKey, error_chain,
+    InitError, StateKey, error_chain,
     store::{SealedStore, Store, StoreKeys},
 };
 use serde_json::json;
@@ -19,6 +19,7 @@ use crate::{
     ClientError, Clients, ConfiguredClient, DocumentSource, ErrorCode, GrantError, Grants, KeyRing, OAuthError,
     Parameters, RefreshLifetimes, RegistrationPolicy, Resources, Sealer, Source, Upstream, UpstreamError,
     access_token::AccessToken,
+    assertions::{Assertions, GRANT_TYPE},
     clients::{Credentials, MAX_REGISTRATION_BYTES},
     grants::{CodeRequest, DueCheck},
     limits::RowLimits,
@@ -67,6 +68,7 @@ pub struct AuthorizationServer {
     pub(crate) clients: Clients,
     pub(crate) grants: Grants,
     pub(crate) sign_ins: SignIns,
+    pub(crate) assertions: Option<Assertions>,
 }
 
 /// The server has no usable keys.
@@ -107,8 +109,19 @@ impl AuthorizationServer {
             token_lifetime,
             clients: Clients::new(clients, registration, documents, sealed()?),
             grants: Grants::new(sealed()?, sealer()?, refresh),
+            assertions: None,
             sign_ins: SignIns { store: sealed()?, sealer: sealer()?, upstream, limits: RowLimits::new(sealed()?) },
         })
+    }
+
+    /// Accepts identity assertions (ID-JAG) of these issuers, from clients with a secret.
+    ///
+    /// # Errors
+    ///
+    /// When an issuer is not an `https` URL (`http` on loopback).
+    pub fn trust_assertions_of(mut self, issuers: &[String]) -> Result<Self, InitError> {
+        self.assertions = Some(Assertions::new(issuers, self.sign_ins.store.clone())?);
+        Ok(self)
     }
 
     /// Revokes all grants. Access tokens stay valid until they expire.
@@ -152,7 +165,10 @@ impl AuthorizationServer {
     }
 
     fn metadata(&self, context: &RequestContext<'_>) -> HttpResponse {
-        let mut response = json_response(StatusCode::OK, &metadata(context.issuer, self.clients.has_registration()));
+        let mut response = json_response(
+            StatusCode::OK,
+            &metadata(context.issuer, self.clients.has_registration(), self.assertions.is_some()),
+        );
         set(&mut response, header::CACHE_CONTROL, CACHE_CONTROL);
         response
     }
@@ -216,6 +232,9 @@ impl AuthorizationServer {
                     self.check_person(check, &client_id, context).await.map_err(grant_error)?;
                 }
                 granted
+            }
+            Some(GRANT_TYPE) if self.assertions.is_some() => {
+                self.redeem_assertion(&parameters, &client_id, &resources, context).await?
             }
             None => return Err(missing("the parameter grant_type is missing")),
             Some(_) => {

@@ -2,6 +2,7 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failure here is a failed test")]
 
+mod assertions;
 mod grants_page;
 mod hostile;
 mod hostile_inputs;
