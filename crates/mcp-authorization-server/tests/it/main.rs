@@ -7,6 +7,7 @@ mod grants_page;
 mod hostile;
 mod hostile_inputs;
 mod hostile_table;
+mod postgres;
 mod sign_in;
 mod support;
 mod upstream_check;

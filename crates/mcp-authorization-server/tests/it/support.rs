@@ -17,7 +17,7 @@ use mcp_authorization_server::{
     Provider, RefreshLifetimes, RegistrationPolicy, RequestContext, Resources, Settings, Source, Upstream,
     UpstreamConfig,
 };
-use mcp_server::store::MemoryStore;
+use mcp_server::store::{MemoryStore, Store, StoreClock};
 use mcp_testing::{IssuerResponse, TestIssuer, state_key};
 use serde_json::{Value, json};
 
@@ -64,23 +64,30 @@ pub(crate) struct World {
     pub(crate) upstream: TestIssuer,
     /// Serves the documents of the server at its issuer.
     pub(crate) front: TestIssuer,
-    store: MemoryStore,
+    store: Arc<dyn Store>,
     documents: DocumentSource,
     seconds: Arc<AtomicU64>,
 }
 
 impl World {
     pub(crate) async fn new() -> Self {
-        Self::with_documents(DocumentSource::new(|url, _| Box::pin(async move { document(&url) }))).await
+        Self::with_documents(documents()).await
     }
 
     pub(crate) async fn with_documents(documents: DocumentSource) -> Self {
+        Self::with_store(documents, |clock| Arc::new(MemoryStore::with_clock(clock))).await
+    }
+
+    /// A server whose store is created with the clock of the test.
+    pub(crate) async fn with_store(
+        documents: DocumentSource,
+        store: impl FnOnce(StoreClock) -> Arc<dyn Store>,
+    ) -> Self {
         let (upstream, front) = (TestIssuer::start().await, TestIssuer::start().await);
         let seconds = Arc::new(AtomicU64::new(0));
         let offset = Arc::clone(&seconds);
         let start = SystemTime::now();
-        let clock = move || start + Duration::from_secs(offset.load(Ordering::SeqCst));
-        let store = MemoryStore::with_clock(Arc::new(clock));
+        let store = store(Arc::new(move || start + Duration::from_secs(offset.load(Ordering::SeqCst))));
         let server = Self::environment_of(&upstream, &store, &documents);
         Self { server, upstream, front, store, documents, seconds }
     }
@@ -90,7 +97,11 @@ impl World {
         Self::environment_of(&self.upstream, &self.store, &self.documents)
     }
 
-    fn environment_of(upstream: &TestIssuer, store: &MemoryStore, documents: &DocumentSource) -> AuthorizationServer {
+    fn environment_of(
+        upstream: &TestIssuer,
+        store: &Arc<dyn Store>,
+        documents: &DocumentSource,
+    ) -> AuthorizationServer {
         AuthorizationServer::new(
             Settings {
                 resources: Source::new(Duration::MAX, || {
@@ -118,7 +129,7 @@ impl World {
                 token_lifetime: Duration::from_secs(600),
                 refresh: RefreshLifetimes::default(),
             },
-            Arc::new(store.clone()),
+            Arc::clone(store),
             &state_key(),
         )
         .unwrap()
@@ -364,6 +375,11 @@ fn resources() -> Value {
         },
         { "url": "https://other.example/mcp", "name": "Other" },
     ])
+}
+
+/// The documents of the clients.
+pub(crate) fn documents() -> DocumentSource {
+    DocumentSource::new(|url, _| Box::pin(async move { document(&url) }))
 }
 
 fn document(url: &str) -> Result<FetchedDocument, FetchDocumentError> {
