@@ -10,7 +10,7 @@
 // Fields and buttons are found by their role and name, so that any provider's page will do.
 
 import { existsSync } from 'node:fs';
-import { writeFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { errorsOf, launch } from './chromium.mjs';
@@ -77,12 +77,17 @@ async function fill(page, account, password) {
   for (const field of await page.locator('input[type=password]').all()) await field.fill(password);
 }
 
+// A cookie with the prefix `__Host-` must have no domain: it is that of a URL.
+function ofHost({ domain, path, ...cookie }) {
+  return cookie.name.startsWith('__Host-') ? { ...cookie, url: `https://${domain}/` } : { ...cookie, domain, path };
+}
+
 async function main(account, folder, url, answer) {
   const { SIGN_IN_COOKIES: cookies, SIGN_IN_LOCALE: locale = 'en' } = process.env;
   const browser = await launch();
   try {
-    const storageState = cookies && existsSync(cookies) ? cookies : undefined;
-    const context = await browser.newContext({ locale, storageState });
+    const context = await browser.newContext({ locale });
+    if (cookies && existsSync(cookies)) await context.addCookies(JSON.parse(await readFile(cookies)).cookies.map(ofHost));
     const page = await context.newPage();
     const errors = errorsOf(page);
     const shown = (number) => page.screenshot({ path: join(folder, `page-${number}.png`), fullPage: true });

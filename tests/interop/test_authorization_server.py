@@ -12,7 +12,7 @@ import urllib.request
 
 import postgres
 import pytest
-from client_documents import CLAUDE_CODE, ClientDocuments
+from client_documents import CLAUDE, CLAUDE_CODE, ClientDocuments
 from conftest import emulated
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -183,6 +183,16 @@ def test_a_person_who_denies_returns_to_the_application_by_a_link(servers, tmp_p
     assert answer["error"] == "access_denied" and "code" not in answer
     # The identity provider shows no page.
     assert [page["url"].startswith(servers.issuer) for page in seen["pages"]] == [True, True]
+
+
+def test_a_browser_remembers_a_client_but_none_on_loopback(servers, tmp_path, chromium):
+    person = Person("ada", tmp_path, chromium, cookies=tmp_path / "cookies.json")
+    hosted = [servers.sign_in(person, CLAUDE, "https://claude.ai/api/mcp/auth_callback") for _ in range(2)]
+    # Any program can be the client there.
+    on_loopback = [servers.sign_in(person, CLAUDE_CODE) for _ in range(2)]
+
+    consents = [[page for page in seen["pages"] if page["url"].startswith(servers.issuer)] for seen, _ in hosted + on_loopback]
+    assert [len(pages) for pages in consents] == [1, 0, 1, 1]
 
 
 def test_the_log_has_each_request_and_no_secret(servers, tmp_path, chromium):
