@@ -95,6 +95,8 @@ pub struct McpService {
     /// Services at other paths.
     routes: Arc<[Arc<Route>]>,
     layered: Option<Arc<Layered>>,
+    #[cfg(feature = "store")]
+    pub(crate) command: Option<crate::command::Command>,
 }
 
 /// The properties of an event that the service needs, as an extension of the request.
@@ -126,7 +128,17 @@ impl McpService {
         let authenticator = Arc::new(Authenticator::new(&config.authentication));
         let logs = Arc::new(CallLogs::new(&config, server.name()));
         let (config, cached_url) = (Arc::new(config), Arc::default());
-        Ok(Self { server, config, authenticator, cached_url, logs, routes: Arc::default(), layered: None })
+        Ok(Self {
+            server,
+            config,
+            authenticator,
+            cached_url,
+            logs,
+            routes: Arc::default(),
+            layered: None,
+            #[cfg(feature = "store")]
+            command: None,
+        })
     }
 
     pub(crate) fn invoke_mode(&self) -> InvokeMode {
@@ -280,6 +292,8 @@ impl Clone for McpService {
             logs: Arc::clone(&self.logs),
             routes: Arc::clone(&self.routes),
             layered: self.layered.clone(),
+            #[cfg(feature = "store")]
+            command: self.command.clone(),
         }
     }
 }

@@ -131,6 +131,8 @@ mod anonymous_limit;
 mod authentication;
 mod body;
 mod call_log;
+#[cfg(feature = "store")]
+mod command;
 mod config;
 mod era;
 mod events;

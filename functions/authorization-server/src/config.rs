@@ -27,6 +27,7 @@ const RESOURCES_PATH: &str = "AUTHORIZATION_RESOURCES_PATH";
 const CLIENTS: &str = "AUTHORIZATION_CLIENTS";
 const REGISTRATION: &str = "AUTHORIZATION_REGISTRATION";
 const REGISTRATION_HOSTS: &str = "AUTHORIZATION_REGISTRATION_HOSTS";
+const ASSERTION_ISSUERS: &str = "AUTHORIZATION_ASSERTION_ISSUERS";
 
 /// How long a secret is used that cannot be read again.
 const MAX_STALE: Duration = Duration::from_secs(24 * 60 * 60);
@@ -44,12 +45,16 @@ pub struct Config {
     pub upstream: UpstreamConfig,
     /// The signing keys.
     pub keys: Source<KeyRing>,
+    /// The secret of the signing keys, which the commands for them write; `None` if a variable has the keys.
+    pub keys_secret: Option<StoredSecret>,
     /// The MCP servers that tokens are issued for.
     pub resources: Source<Resources>,
     /// Clients that need no registration.
     pub clients: Vec<ConfiguredClient>,
     /// Which clients may register themselves.
     pub registration: RegistrationPolicy,
+    /// Issuers whose identity assertions (ID-JAG) are accepted.
+    pub assertion_issuers: Vec<String>,
     /// Where metadata documents of clients come from.
     pub documents: DocumentSource,
 }
@@ -74,10 +79,15 @@ impl FromEnv for Config {
             database: <DatabaseConfig as FromEnv>::from_env(env)?,
             state_key,
             upstream: upstream(env)?,
+            keys_secret: env
+                .get(SIGNING_KEYS_SECRET_ARN)
+                .map(|arn| StoredSecret::from_env(SIGNING_KEYS_SECRET_ARN, arn, |name| env.get(name)))
+                .transpose()?,
             keys: secret(env, SIGNING_KEYS, SIGNING_KEYS_SECRET_ARN, |text| Ok(KeyRing::parse(text)?))?,
             resources: resources(env)?,
             clients: clients(env)?,
             registration: registration(env)?,
+            assertion_issuers: list(env, ASSERTION_ISSUERS).map(str::to_owned).collect(),
             documents,
             http,
         })
@@ -170,8 +180,7 @@ fn clients(env: &Env) -> Result<Vec<ConfiguredClient>, InitError> {
 }
 
 fn registration(env: &Env) -> Result<RegistrationPolicy, InitError> {
-    let hosts = env.get(REGISTRATION_HOSTS).unwrap_or_default().split(',').map(|host| host.trim().to_ascii_lowercase());
-    let hosts: Vec<String> = hosts.filter(|host| !host.is_empty()).collect();
+    let hosts: Vec<String> = list(env, REGISTRATION_HOSTS).map(str::to_ascii_lowercase).collect();
     match env.get(REGISTRATION) {
         None | Some("known") => Ok(RegistrationPolicy::Known(hosts)),
         Some("off" | "open") if !hosts.is_empty() => {
@@ -181,4 +190,9 @@ fn registration(env: &Env) -> Result<RegistrationPolicy, InitError> {
         Some("open") => Ok(RegistrationPolicy::Open),
         Some(other) => Err(InitError::setting(REGISTRATION, "`known`, `off` or `open`", other)),
     }
+}
+
+/// The items of a variable, separated by commas.
+fn list<'a>(env: &'a Env, name: &str) -> impl Iterator<Item = &'a str> {
+    env.get(name).unwrap_or_default().split(',').map(str::trim).filter(|item| !item.is_empty())
 }

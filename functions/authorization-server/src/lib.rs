@@ -3,6 +3,7 @@
 //!
 //! The function serves no MCP requests: each path is one of the authorization server, or does not exist.
 
+mod commands;
 mod config;
 
 use std::{
@@ -36,7 +37,19 @@ const TOKEN_LIFETIME: Duration = Duration::from_secs(10 * 60);
 ///
 /// When a secret cannot be read or is invalid, or no keys can be derived from the state key.
 pub async fn service(config: Config) -> Result<McpService, InitError> {
-    let Config { http, database, state_key, upstream, keys, resources, clients, registration, documents } = config;
+    let Config {
+        http,
+        database,
+        state_key,
+        upstream,
+        keys,
+        keys_secret,
+        resources,
+        clients,
+        registration,
+        assertion_issuers,
+        documents,
+    } = config;
     let now = SystemTime::now();
     let unusable = |what: &str| InitError::new(format!("could not read {what}"));
     upstream.client_secret.get(now).await.map_err(|error| unusable("the client secret").with_source(error))?;
@@ -52,14 +65,21 @@ pub async fn service(config: Config) -> Result<McpService, InitError> {
         refresh: RefreshLifetimes::default(),
     };
     let store = Arc::new(PostgresStore::new(database));
-    let own = AuthorizationServer::new(settings, Arc::clone(&store) as _, &state_key)
+    let mut own = AuthorizationServer::new(settings, Arc::clone(&store) as _, &state_key)
         .map_err(|error| InitError::new("could not create the authorization server").with_source(error))?;
+    if !assertion_issuers.is_empty() {
+        own = own.trust_assertions_of(&assertion_issuers)?;
+    }
     let own = Arc::new(own);
+    let (commanded, keys_secret) = (Arc::clone(&own), keys_secret.map(Arc::new));
     let serve = tower::service_fn(move |request| serve(Arc::clone(&own), request));
     let server = Server::new("authorization-server", env!("CARGO_PKG_VERSION"), ());
     let server = server.on_close(async move |_| store.close().await);
     // In place of the MCP endpoint, not around it.
-    Ok(McpService::new(server, http)?.layer(tower::layer::layer_fn(move |_| serve.clone())))
+    let service = McpService::new(server, http)?.layer(tower::layer::layer_fn(move |_| serve.clone()));
+    Ok(service.command(commands::NAME, move |command, invocation| {
+        commands::run(Arc::clone(&commanded), keys_secret.clone(), command, invocation)
+    }))
 }
 
 /// Serves a request, and logs it.
