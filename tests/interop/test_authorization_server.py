@@ -1,141 +1,29 @@
 """The authorization server as a function: people sign in with Chromium at a provider without registration, and event-logger accepts their
 tokens by OIDC_ISSUER alone. Each function runs in several environments, on one Postgres."""
 
-import base64
-import hashlib
 import json
-import os
-import secrets
+import subprocess
 import urllib.error
-import urllib.parse
-import urllib.request
 
+import conformance
 import postgres
 import pytest
-from client_documents import CLAUDE, CLAUDE_CODE, ClientDocuments
-from conftest import emulated
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
-from oauth import PATIENCE_SECONDS, fetch
+import tools
+from authorization_servers import ENVIRONMENTS, Servers, claims_of
+from client_documents import CLAUDE, CLAUDE_CODE
+from conftest import build
 from signing_person import Person
-from upstream import CLIENT_ID, CLIENT_SECRET, Upstream
+from upstream import CLIENT_SECRET
 
-ENVIRONMENTS = 3
-LOOPBACK = "http://localhost:9/callback"
-# Only writers may log events.
-ACCOUNTS = {"ada": {"groups": ["writers"]}}
-SCOPES = [{"name": "events:read", "text": "Read events"}, {"name": "events:write", "text": "Log events"}]
-MAPPING = {
-    "cognito": [{"claim": "cognito:groups", "value": "writers", "scopes": ["events:write"]}],
-    "entra": [{"claim": "groups", "value": "writers", "scopes": ["events:write"]}],
-    # Google has no groups.
-    "google": [{"claim": "email", "value": "ada@example.com", "scopes": ["events:write"]}],
-}
-
-
-class Servers:
-    """An identity provider, the authorization server and event-logger."""
-
-    def __init__(self, kind, folder):
-        self.kind, self.folder, self.running = kind, folder, []
-        self.database = postgres.Supervised(databases=["authorization", "events"])
-        self.documents, self.upstream = ClientDocuments(), Upstream(kind, ACCOUNTS)
-        port = postgres.free_port()
-        self.resource = f"http://127.0.0.1:{port}/mcp"
-        self.log = (folder / f"{kind}.log").open("w+")
-        resources = [{
-            "url": self.resource, "name": "Event logger", "scopes": SCOPES, "everyone": ["events:read"], "claims": MAPPING[kind],
-        }]
-        own = self.start(
-            "authorization-server", "authorization", MCP_STATE_KEY=base64.b64encode(os.urandom(32)).decode(),
-            AUTHORIZATION_UPSTREAM_ISSUER=self.upstream.url, AUTHORIZATION_UPSTREAM_PROVIDER=kind,
-            AUTHORIZATION_UPSTREAM_CLIENT_ID=CLIENT_ID, AUTHORIZATION_UPSTREAM_CLIENT_SECRET=CLIENT_SECRET,
-            AUTHORIZATION_SIGNING_KEYS=json.dumps({"keys": [{"private_key": private_key(), "signs_from": 0}]}),
-            AUTHORIZATION_RESOURCES=json.dumps(resources), stderr=self.log, **self.documents.variables,
-        )
-        self.issuer = own.removesuffix("/mcp")
-        self.start("event-logger", "events", "--port", port, OIDC_ISSUER=self.issuer)
-
-    def start(self, function, database, *options, **variables):
-        url = f"{self.database.url.rpartition('/')[0]}/{database}"
-        self.running.append(emulated(function, "buffered", ENVIRONMENTS, *options, DATABASE_URL=url, **variables))
-        return self.running[-1].url
-
-    def close(self):
-        for running in [*reversed(self.running), self.upstream]:
-            running.stop()
-        self.documents.__exit__()
-        self.database.close()
-        self.log.close()
-
-    def metadata(self):
-        """What a client finds that knows only event-logger."""
-        resource, path = self.resource.removesuffix("/mcp"), "/.well-known/oauth-protected-resource/mcp"
-        [issuer] = fetch(resource + path)["authorization_servers"]
-        return fetch(f"{issuer}/.well-known/oauth-authorization-server")
-
-    def register(self):
-        words = {"client_name": "An old client", "redirect_uris": [LOOPBACK], "token_endpoint_auth_method": "none"}
-        return fetch(self.metadata()["registration_endpoint"], json.dumps(words), "application/json")["client_id"]
-
-    def sign_in(self, person, client_id, redirect_uri=LOOPBACK):
-        """What a person sees, and the parameters of the callback with the client's own verifier."""
-        verifier, state = secrets.token_urlsafe(48), secrets.token_urlsafe(8)
-        challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).decode().rstrip("=")
-        request = {
-            "response_type": "code", "client_id": client_id, "redirect_uri": redirect_uri, "resource": self.resource, "state": state,
-            "scope": "events:read events:write", "code_challenge": challenge, "code_challenge_method": "S256",
-        }
-        seen = person.opens(f"{self.metadata()['authorization_endpoint']}?{urllib.parse.urlencode(request)}")
-        answer = dict(urllib.parse.parse_qsl(urllib.parse.urlsplit(seen["callback"]).query))
-        assert (answer["iss"], answer["state"]) == (self.issuer, state)
-        # A browser reports the status of the page after a denial.
-        assert not seen["errors"] or "error" in answer, seen
-        return seen, {**answer, "verifier": verifier, "redirect_uri": redirect_uri, "client_id": client_id}
-
-    def redeem(self, answer):
-        return self.token(
-            grant_type="authorization_code", client_id=answer["client_id"], code=answer["code"], code_verifier=answer["verifier"],
-            redirect_uri=answer["redirect_uri"], resource=self.resource,
-        )
-
-    def token(self, **form):
-        return fetch(self.metadata()["token_endpoint"], urllib.parse.urlencode(form), "application/x-www-form-urlencoded")
-
-    def logs_an_event(self, token):
-        """The status of a call that needs the scope events:write."""
-        body = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "log_event", "arguments": {"event_name": "signed in"}}}
-        headers = {
-            "Content-Type": "application/json", "Accept": "application/json, text/event-stream", "MCP-Protocol-Version": "2025-11-25",
-            "Authorization": f"Bearer {token}",
-        }
-        request = urllib.request.Request(self.resource, json.dumps(body).encode(), headers)
-        try:
-            with urllib.request.urlopen(request, timeout=PATIENCE_SECONDS) as response:
-                assert not json.load(response)["result"].get("isError")
-                return response.status
-        except urllib.error.HTTPError as error:
-            return error.code
+# All that the official suite checks of an authorization server.
+CHECKS = ["authorization-server-metadata", "authorization-server-metadata-cimd", "authorization-code-grant"]
 
 
 @pytest.fixture(scope="module", params=["cognito", "entra", "google"])
 def servers(request, tmp_path_factory):
-    own = Servers(request.param, tmp_path_factory.mktemp("servers"))
-    try:
+    build()
+    with Servers(request.param, tmp_path_factory.mktemp("servers")) as own:
         yield own
-    finally:
-        own.close()
-
-
-def private_key():
-    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    return key.private_bytes(*form).decode()
-
-
-def claims_of(token):
-    payload = token.split(".")[1]
-    return json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
 
 
 def test_a_client_with_a_metadata_document_gets_tokens_that_event_logger_accepts(servers, tmp_path, chromium):
@@ -204,3 +92,22 @@ def test_the_log_has_each_request_and_no_secret(servers, tmp_path, chromium):
         assert f'"path":"{path}"' in log, path
     for secret in [answer["code"], answer["state"], answer["verifier"], tokens["access_token"], tokens["refresh_token"], CLIENT_SECRET]:
         assert secret not in log
+
+
+@pytest.mark.parametrize("client", ["document", "registered"])
+def test_the_official_conformance_suite_passes(servers, client, tmp_path, chromium):
+    client_id = CLAUDE_CODE if client == "document" else servers.register("http://127.0.0.1/callback")
+    command = [
+        tools.node(), conformance.SUITE, "authorization", "--url", servers.issuer, "--client-id", client_id,
+        "--resource", servers.resource, "--port", postgres.free_port(), "-o", tmp_path / "results",
+    ]
+    suite = subprocess.Popen([str(word) for word in command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    output = ""
+    for line in suite.stdout:
+        output += line
+        if line.startswith(f"{servers.issuer}/authorize?"):
+            Person("ada", tmp_path, chromium).opens(line.strip())
+
+    assert suite.wait() == 0, output
+    checks = [check for file in (tmp_path / "results").glob("**/checks.json") for check in json.loads(file.read_text())]
+    assert {check["id"]: check["status"] for check in checks} == dict.fromkeys(CHECKS, "SUCCESS"), output
