@@ -75,7 +75,7 @@ def main():
 
 def slow_tests():
     """Deployments that are killed after each of their calls, at a first deployment and repaired by a rollback; pairs of a list and a
-    call, answered by two versions."""
+    call, answered by two versions; 1,000 concurrent refreshes of one grant."""
     command = [tools.BIN / "python", "-m", "pytest", "--quiet", "-rs", "-p", "no:cacheprovider", "-n", "2", "-m", "slow", tools.INTEROP]
     if subprocess.run([str(word) for word in command], cwd=tools.PROJECT, env=tools.environment()).returncode:
         sys.exit("failed: slow tests")

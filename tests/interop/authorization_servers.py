@@ -34,10 +34,10 @@ MAPPING = {
 
 
 class Servers:
-    """`kind` is that of the identity provider. The log of the authorization server is in `folder`. `options` are those of its emulator.
-    The functions must be built."""
+    """`kind` is that of the identity provider. The log of the authorization server is in `folder`. `options` are those of its emulator,
+    `variables` those of event-logger. The functions must be built."""
 
-    def __init__(self, kind, folder, *options):
+    def __init__(self, kind, folder, *options, **variables):
         self.kind, self.folder, self.running = kind, folder, []
         self.database = postgres.Supervised(databases=["authorization", "events"])
         self.documents, self.upstream = ClientDocuments(), Upstream(kind, ACCOUNTS)
@@ -57,7 +57,7 @@ class Servers:
             AUTHORIZATION_RESOURCES=json.dumps(resources), stderr=self.log, **self.documents.variables,
         )
         self.issuer = own.removesuffix("/mcp")
-        self.start("event-logger", "events", "--port", port, OIDC_ISSUER=self.issuer)
+        self.start("event-logger", "events", "--port", port, OIDC_ISSUER=self.issuer, **variables)
 
     def start(self, function, database, *options, **variables):
         url = f"{self.database.url.rpartition('/')[0]}/{database}"
