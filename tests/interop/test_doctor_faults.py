@@ -410,6 +410,31 @@ def test_faults_of_signing_in_are_found(doctor, fault):
     expect([own for own in others if own["check"] != "token"], *expected)
 
 
+@pytest.mark.parametrize(("registers", "how"), [
+    (True, "clients introduce themselves by a metadata document, or register themselves"),
+    (False, "clients introduce themselves by a metadata document"),
+])
+def test_the_authorization_server_of_this_project_has_no_fault(mcpl, doctor, registers, how):
+    with Faulty(closed=True) as server:
+        server.issuer_member = authorization_server(server.origin, registers)
+        findings = doctor(server.url)
+        shown = subprocess.run([mcpl, "doctor", server.url], capture_output=True, text=True, timeout=HANG_SECONDS).stdout
+
+    assert not findings
+    assert f"{server.origin}: {how}\n" in shown
+
+
+def authorization_server(origin, registers):
+    """The members that `crates/mcp-authorization-server/src/metadata.rs` adds to those of `Faulty`, or replaces."""
+    methods = ["none", "client_secret_basic", "client_secret_post"]
+    return {
+        "jwks_uri": f"{origin}/jwks", "revocation_endpoint": f"{origin}/revoke", "scopes_supported": None,
+        "registration_endpoint": f"{origin}/register" if registers else None, "response_modes_supported": ["query"],
+        "token_endpoint_auth_methods_supported": methods, "revocation_endpoint_auth_methods_supported": methods,
+        "client_id_metadata_document_supported": True, "authorization_response_iss_parameter_supported": True,
+    }
+
+
 def test_a_server_that_takes_any_token_or_rejects_it_by_403_is_found(doctor):
     with Faulty(closed=True) as server:
         server.tokens.add("mcpl-doctor.of.no-issuer")

@@ -77,7 +77,8 @@ pub(super) async fn examine(server: &Server, issuer: &str, scopes: &[&str], repo
         clock_offset: answer.clock_offset(),
     };
     let how = match (own.takes_metadata_documents, own.registers) {
-        (true, _) => "clients introduce themselves by a metadata document",
+        (true, true) => "clients introduce themselves by a metadata document, or register themselves",
+        (true, false) => "clients introduce themselves by a metadata document",
         (false, true) => "clients register themselves",
         (false, false) => "clients are registered by hand",
     };
