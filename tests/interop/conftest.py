@@ -4,7 +4,6 @@ tests are distributed over the workers of pytest-xdist."""
 import functools
 import os
 import pathlib
-import platform
 import re
 import shutil
 import signal
@@ -21,6 +20,7 @@ sys.path.insert(0, str(PROJECT / "scripts"))
 
 import dev  # noqa: E402
 import postgres  # noqa: E402
+import signing_person  # noqa: E402
 import tools  # noqa: E402
 from emulated import Emulated  # noqa: E402
 from recorder import Recorder  # noqa: E402
@@ -260,15 +260,7 @@ def node():
 
 @pytest.fixture(scope="session")
 def chromium():
-    """The variables that a script needs which opens Chromium by `chromium.mjs`."""
-    tools.beside_packages(tools.INTEROP / "chromium.mjs")
-    variables = {"TMPDIR": str(tools.FOLDER / "chromium")}
-    own = shutil.which("chromium") or shutil.which("google-chrome")
-    if own:
-        variables["CHROMIUM"] = own
-    elif (platform.system(), platform.machine()) != ("Linux", "x86_64"):
-        pytest.skip("there is no Chromium: install it, so that pages are tried in a real browser")
-    return variables
+    return signing_person.chromium()
 
 
 @pytest.fixture(scope="session")
@@ -276,3 +268,20 @@ def mcpl():
     """The path of the command."""
     build_mcpl()
     return str(tools.target_folder() / "debug" / "mcpl")
+
+
+RUST_SDK = tools.target_folder() / "rmcp"
+
+
+@once
+def build_rust_sdk():
+    manifest = tools.INTEROP / "rmcp" / "Cargo.toml"
+    command = ["cargo", "build", "--quiet", "--locked", "--manifest-path", manifest, "--target-dir", RUST_SDK]
+    subprocess.run([str(word) for word in command], check=True)
+
+
+@pytest.fixture(scope="session")
+def rust_sdk():
+    """The folder of the programs with the official Rust SDK."""
+    build_rust_sdk()
+    return RUST_SDK / "debug"

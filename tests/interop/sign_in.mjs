@@ -10,7 +10,7 @@
 // Fields and buttons are found by their role and name, so that any provider's page will do.
 
 import { existsSync } from 'node:fs';
-import { readFile, writeFile } from 'node:fs/promises';
+import { readFile, rename, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { errorsOf, launch } from './chromium.mjs';
@@ -35,6 +35,8 @@ export async function signIn(page, account, url, { password = 'secret', deny = f
       }
     });
   });
+  // The page of a hosted client: no request leaves this machine.
+  if (redirectUri.startsWith('https:')) await page.route(`${redirectUri}**`, (route) => route.fulfill({ body: 'signed in' }));
   // The callback may be served by no process: then its page never loads.
   const unlessDone = (error) => callback ?? Promise.reject(error);
   await page.goto(url).catch(unlessDone);
@@ -82,6 +84,13 @@ function ofHost({ domain, path, ...cookie }) {
   return cookie.name.startsWith('__Host-') ? { ...cookie, url: `https://${domain}/` } : { ...cookie, domain, path };
 }
 
+// The file is there once it is complete.
+async function report(folder, result) {
+  const file = join(folder, 'sign-in.json');
+  await writeFile(`${file}.part`, JSON.stringify(result));
+  await rename(`${file}.part`, file);
+}
+
 async function main(account, folder, url, answer) {
   const { SIGN_IN_COOKIES: cookies, SIGN_IN_LOCALE: locale = 'en' } = process.env;
   const browser = await launch();
@@ -95,9 +104,9 @@ async function main(account, folder, url, answer) {
     // The client answers its callback before the browser ends.
     await page.waitForLoadState('load').catch(() => {});
     if (cookies) await context.storageState({ path: cookies });
-    await writeFile(join(folder, 'sign-in.json'), JSON.stringify({ ...result, errors }));
+    await report(folder, { ...result, errors });
   } catch (error) {
-    await writeFile(join(folder, 'sign-in.json'), JSON.stringify({ failure: String(error) }));
+    await report(folder, { failure: String(error) });
     throw error;
   } finally {
     await browser.close();

@@ -2,9 +2,13 @@
 
 import json
 import os
+import platform
 import shlex
+import shutil
 import subprocess
+import time
 
+import pytest
 import tools
 
 PATIENCE_SECONDS = 120
@@ -33,6 +37,14 @@ class Person:
         """What was seen, once the browser has ended."""
         return json.loads((self.folder / "sign-in.json").read_text())
 
+    def waited(self):
+        """The same, for a browser that the person's program has started."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not (self.folder / "sign-in.json").exists():
+            assert time.monotonic() < deadline, (self.folder / "browser.log").read_text()
+            time.sleep(0.1)
+        return self.seen()
+
     def program(self):
         """An executable for BROWSER, or for `xdg-open` and `open`: it gets the URL as its last argument and returns at once."""
         file = self.folder / "browser"
@@ -42,3 +54,15 @@ class Person:
         file.write_text(f'#!/bin/sh\nfor url; do :; done\n{variables} {words} "$url" {last} >>{log} 2>&1 &\n')
         file.chmod(0o755)
         return file
+
+
+def chromium():
+    """The variables that a script needs which opens Chromium by `chromium.mjs`. Skips the test where there is none."""
+    tools.beside_packages(tools.INTEROP / "chromium.mjs")
+    variables = {"TMPDIR": str(tools.FOLDER / "chromium")}
+    own = shutil.which("chromium") or shutil.which("google-chrome")
+    if own:
+        variables["CHROMIUM"] = own
+    elif (platform.system(), platform.machine()) != ("Linux", "x86_64"):
+        pytest.skip("there is no Chromium: install it, so that pages are tried in a real browser")
+    return variables
