@@ -79,17 +79,9 @@ def test_the_first_python_sdk_answers(running, seconds):
     check_invocations(running, 4, seconds)
 
 
-@pytest.fixture(scope="module")
-def rust_client():
-    target = tools.target_folder() / "rmcp"
-    command = ["cargo", "build", "--quiet", "--locked", "--manifest-path", tools.INTEROP / "rmcp" / "Cargo.toml", "--target-dir", target]
-    subprocess.run(command, check=True)
-    return target / "debug" / "rmcp-client"
-
-
 @pytest.mark.parametrize("seconds", SECONDS)
-def test_the_rust_sdk_answers(running, rust_client, seconds):
-    command = [rust_client, running.url, str(seconds)]
+def test_the_rust_sdk_answers(running, rust_sdk, seconds):
+    command = [rust_sdk / "rmcp-client", running.url, str(seconds)]
     ran = subprocess.run(command, capture_output=True, text=True, timeout=120 + 3 * seconds, stdin=subprocess.DEVNULL)
 
     assert ran.returncode == 0, ran.stderr
