@@ -220,7 +220,7 @@ def up(account, arguments):
         # A custom domain cannot be checked before its DNS record and its function are configured.
         return
     if function == tools.AUTHORIZATION_SERVER:
-        print(f"next: register {stack_outputs['CallbackUrl']} at the identity provider, and deploy other stacks with Issuer={stack_outputs['Url']}")
+        print(f"next: register {stack_outputs['CallbackUrl']} at the identity provider, and deploy other stacks with AuthorizationServer={stack_outputs['Url']}")
     elif stack.values().get("AuthType") == "AWS_IAM":
         print(f"`mcpl doctor` does not sign requests. Check the URL with `mcpl tools {stack_outputs['Url']} --sigv4`.")
     else:

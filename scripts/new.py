@@ -99,6 +99,8 @@ def stack_of(name, kind):
     _, stack, purpose, _ = KINDS[kind]
     path = templates.of_functions(tools.FRAMEWORK)[stack]
     text = path.read_text().replace(purpose, f"MCP server {name}")
+    # The scopes of the template.
+    text = text.replace("events", "notes").replace("eventos", "notas")
     return text.replace(stack, name).replace(path.parent.name, name)
 
 

@@ -79,7 +79,7 @@ def test_the_function_has_its_database_and_reads_secrets_and_parameters(deploy):
         {"Effect": "Allow", "Action": "ssm:GetParametersByPath", "Resource": f"{PARAMETER}/{NAME}/resources"},
     ]
     assert f"Url: {URL}\n" in ended.stdout and f"CallbackUrl: {URL}/callback\n" in ended.stdout
-    assert f"register {URL}/callback at the identity provider" in ended.stdout and f"Issuer={URL}" in ended.stdout
+    assert f"register {URL}/callback at the identity provider" in ended.stdout and f"AuthorizationServer={URL}" in ended.stdout
 
 
 def test_the_longest_values_fit_into_the_variables(deploy):

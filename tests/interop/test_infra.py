@@ -381,7 +381,7 @@ def test_a_stack_rejects_what_would_not_fit_before_it_changes_anything(path):
     """B9: CloudFormation compares a parameter with its MaxLength when a change set is created. cfn-lint and moto do not."""
     own, shared = loaded(name_of(path))["Parameters"], loaded("function")["Parameters"]
 
-    bounded = {"Audience", "ExchangeClientId", "ExchangeSecretArn", "Issuer", "Issuers", "PublicUrl", "ScopePrefix"}
+    bounded = {"AuthorizationServer", "Audience", "ResourceClaims", "ResourceEveryone", "ExchangeClientId", "ExchangeSecretArn", "Issuer", "Issuers", "PublicUrl", "ScopePrefix"}
     # It accepts no tokens.
     for name in bounded if path.parent.name != tools.AUTHORIZATION_SERVER else {"PublicUrl"}:
         assert own[name]["MaxLength"] == shared[name]["MaxLength"], name
@@ -474,7 +474,7 @@ def nothing_was_deployed():
     return boto3.client("s3").list_buckets()["Buckets"] == [] == stacks and not boto3.client("lambda").list_functions()["Functions"]
 
 
-@pytest.mark.parametrize("given", [ISSUER, {"Issuers": GOOGLE}, {**ISSUER, "Audience": "api"}])
+@pytest.mark.parametrize("given", [ISSUER, {"Issuers": GOOGLE}, {**ISSUER, "Audience": "api"}, {"AuthorizationServer": "https://id.example.com"}])
 def test_a_zip_without_auth_is_not_deployed_with_an_issuer(deploy, given, tmp_path):
     """A3: its init would end with an error, and every call with 502."""
     archive("greeter", tmp_path)
@@ -1181,7 +1181,7 @@ def physical_name(stack, logical_id, resource):
     """The name that a resource has: the template's, or the one that CloudFormation generates."""
     kind = resource["Type"]
     generated = logical_id if kind == "AWS::SecretsManager::Secret" else f"{stack}-{logical_id}"
-    given = {"AWS::SecretsManager::Secret": "Name", "AWS::CloudWatch::Dashboard": "DashboardName"}.get(kind)
+    given = {"AWS::SecretsManager::Secret": "Name", "AWS::CloudWatch::Dashboard": "DashboardName", "AWS::SSM::Parameter": "Name"}.get(kind)
     written = resource["Properties"].get(given) if given else None
     if not written:
         return f"{generated}-1A2B3C"
@@ -1218,6 +1218,8 @@ def arn_for(action, stack, logical_id, resource, function):
         "s3": f"arn:aws:s3:::mcp-on-lambda-{ACCOUNT}-{REGION}/code/{function}/none/0.zip",
         "secretsmanager": f"{in_region}secret:{own}-AbCdEf",
         "sns": f"{in_region}{own}",
+        # Its name begins with a slash.
+        "ssm": f"{in_region}parameter{own}",
     }.get(service, f"{in_region}id-of-aws")
 
 
@@ -1354,7 +1356,8 @@ def test_the_role_has_no_right_to_a_stack_whose_name_begins_with_that_of_its_own
     named |= {(action, f"arn:aws:lambda:{in_region}:function:{own}") for action in ROLLOUT for own in (other, f"{other}:1", f"{other}-migrate")}
     named |= {("cloudformation:ExecuteChangeSet", f"arn:aws:cloudformation:{in_region}:stack/{other}/1")}
 
-    assert {action.partition(":")[0] for action, _ in named} >= {"cloudformation", "iam", "lambda", "logs", "secretsmanager", "cloudwatch"}
+    services = {"cloudformation", "iam", "lambda", "logs", "secretsmanager", "cloudwatch", "ssm"}
+    assert {action.partition(":")[0] for action, _ in named} >= services
     assert [own for own in named if is_allowed(statements, *own, context) and own[0] != "cloudwatch:DescribeAlarms"] == []
 
 
@@ -1684,6 +1687,17 @@ EXTERNAL = "https://id.example.com"
         ("event-logger", "IssuersStandAlone", "", {"Issuers": GOOGLE}, True),
         ("function", "IssuersStandAlone", EXTERNAL, {"Issuers": GOOGLE}, False),
         ("function", "IssuersStandAlone", "", {"Issuers": GOOGLE}, True),
+        ("event-logger", "IssuerIsSet", "", {"AuthorizationServer": EXTERNAL}, True),
+        *(
+            (name, "AuthorizationServerStandsAlone", issuer, {"AuthorizationServer": EXTERNAL, **others}, not issuer and not others)
+            for name in ("function", "event-logger", "event-logger-dsql")
+            for issuer, others in (("", {}), (EXTERNAL, {}), ("", {"Issuers": GOOGLE}))
+        ),
+        *(("event-logger", "AuthorizationServerStandsAlone", "", {"AuthorizationServer": EXTERNAL, own: "api"}, False) for own in ("Audience", "ScopePrefix")),
+        ("event-logger", "AuthorizationServerStandsAlone", EXTERNAL, {}, True),
+        ("function", "AnIssuerIsAsked", "", {"AuthorizationServer": EXTERNAL}, True),
+        ("function", "AnIssuerIsAsked", "", {"AuthorizationServer": EXTERNAL, "AuthType": "AWS_IAM"}, False),
+        ("function", "AnExchangeHasAnIssuer", "", {"AuthorizationServer": EXTERNAL, **EXCHANGE}, False),
         ("function", "AnIssuerIsAsked", "", {"Issuers": GOOGLE, "AuthType": "AWS_IAM"}, False),
         ("function", "AnIssuerIsNamed", "", {}, True),
         ("function", "AnIssuerIsNamed", "", {"Audience": "api"}, False),
@@ -1710,7 +1724,7 @@ EXTERNAL = "https://id.example.com"
 def test_what_goes_with_an_issuer_and_what_does_not(name, rule, issuer, values, is_valid):
     # By moto: cfn-lint knows of a parameter what conditions say of it, and none names all of these.
     rules = loaded(name)["Rules"]
-    unset = dict.fromkeys(["Issuers", "Audience", "ScopePrefix", "Authentication", "LiveVersion", "CanaryVersion", "UserPoolId", *EXCHANGE], "")
+    unset = dict.fromkeys(["Issuers", "AuthorizationServer", "Audience", "ScopePrefix", "Authentication", "LiveVersion", "CanaryVersion", "UserPoolId", *EXCHANGE], "")
     values = {"Issuer": issuer, "AuthType": "NONE", **unset, **values}
     (assertion,) = rules[rule]["Assertions"]
 
