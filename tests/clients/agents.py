@@ -136,18 +136,26 @@ def write_codex_config(provider, servers, home):
 
 
 def gemini_cli(provider, servers, home):
-    entries = {own.name: {"httpUrl": own.url, "trust": True} for own in servers}
+    write_gemini_settings(servers, home)
+    return session(GEMINI_CLI, home, programs.environment(home, provider.url, **gemini_variables(provider)))
+
+
+GEMINI_CLI = [tools.node(), FAST / "@google" / "gemini-cli" / "bundle" / "gemini.js", "--yolo", "--prompt", PROMPT]
+
+
+def gemini_variables(provider):
+    return {"GEMINI_API_KEY": "none", "GOOGLE_GEMINI_BASE_URL": provider.url, "GEMINI_CLI_TRUST_WORKSPACE": "true"}
+
+
+def write_gemini_settings(servers, home, **members):
+    """With members of each server's entry."""
+    entries = {own.name: {"httpUrl": own.url, "trust": True, **members} for own in servers}
     settings = {
         "mcpServers": entries, "security": {"auth": {"selectedType": "gemini-api-key"}},
         "privacy": {"usageStatisticsEnabled": False}, "telemetry": {"enabled": False},
         "general": {"enableAutoUpdate": False, "disableAutoUpdate": True}, "model": {"name": "gemini-2.5-pro"},
     }
     write(home / ".gemini" / "settings.json", settings)
-    program = FAST / "@google" / "gemini-cli" / "bundle" / "gemini.js"
-    env = programs.environment(
-        home, provider.url, GEMINI_API_KEY="none", GOOGLE_GEMINI_BASE_URL=provider.url, GEMINI_CLI_TRUST_WORKSPACE="true",
-    )
-    return session([tools.node(), program, "--yolo", "--prompt", PROMPT], home, env)
 
 
 def ai_sdk(provider, servers, home):

@@ -9,6 +9,8 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent))
 
 import servers as own  # noqa: E402
 import oauth  # noqa: E402
+import tools  # noqa: E402
+from authorization_servers import Servers  # noqa: E402
 
 
 def pytest_configure(config):
@@ -30,6 +32,26 @@ def closed():
     with oauth.Issuer(register_only=True) as issuer, own.event_logger(OIDC_ISSUER=issuer.url) as url:
         # A recorder would have another URL than the one that tokens are for.
         yield own.Server(case, None, url)
+
+
+@pytest.fixture(scope="session")
+def authorization(tmp_path_factory):
+    """event-logger with the authorization server as its issuer, and that one's identity provider."""
+    with authorizing(tmp_path_factory) as servers:
+        yield servers
+
+
+@pytest.fixture(scope="session")
+def closed_authorization(tmp_path_factory):
+    """The same, with an event-logger that requires a token for each request."""
+    with authorizing(tmp_path_factory, MCP_ANONYMOUS="deny") as servers:
+        yield servers
+
+
+def authorizing(tmp_path_factory, **variables):
+    own.build()
+    tools.build("authorization-server")
+    return Servers("cognito", tmp_path_factory.mktemp("authorization"), **variables)
 
 
 @pytest.fixture

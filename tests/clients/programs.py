@@ -79,9 +79,10 @@ def run(command, cwd, env, patience=PATIENCE_SECONDS):
     return code, text
 
 
-def run_in_terminal(command, cwd, env, patience=PATIENCE_SECONDS):
-    """The same for a program that asks only a person at a terminal."""
+def run_in_terminal(command, cwd, env, patience=PATIENCE_SECONDS, typed=b""):
+    """The same for a program that asks only a person at a terminal, who has typed something before it asks."""
     own, its = pty.openpty()
+    os.write(own, typed)
     process = subprocess.Popen(
         [str(word) for word in command], cwd=cwd, env=env, stdin=its, stdout=its, stderr=its, start_new_session=True,
     )

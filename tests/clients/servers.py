@@ -54,10 +54,10 @@ DONE = "That is all."
 
 
 class Server:
-    """A function behind a recorder of its own."""
+    """A function behind a recorder of its own. `browser` is the program with which a person signs in."""
 
-    def __init__(self, case, record, url=None):
-        self.case, self.record, self.url = case, record, url or record.url
+    def __init__(self, case, record, url=None, browser=None):
+        self.case, self.record, self.url, self.browser = case, record, url or record.url, browser
 
     @property
     def name(self):

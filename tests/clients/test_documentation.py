@@ -7,6 +7,7 @@ import sys
 import agents
 import clis
 import servers
+import signing_in
 
 PYTHON = pathlib.Path(__file__).parent / "python"
 sys.path.insert(0, str(PYTHON))
@@ -35,6 +36,10 @@ def tables():
             for name, one in frameworks.FRAMEWORKS.items()
         ],
         "CLIS": [row(versioned(one), one.revision, one.shows, one.error_code) for one in clis.CLIS.values()],
+        "AUTHORIZATION": [
+            row(named(name), "metadata document" if document else "registration", signing_in.PAGES)
+            for name, document in signing_in.DOCUMENTS.items()
+        ],
     }
 
 
@@ -44,6 +49,11 @@ def row(*cells):
 
 def versioned(program):
     return f"{program.title} {agents.version(program.package)}"
+
+
+def named(name):
+    program = agents.PROGRAMS.get(name) or clis.CLIS.get(name)
+    return versioned(program) if program else f"{name} {agents.version(name)}"
 
 
 def required(name):

@@ -6,12 +6,15 @@ import platform
 import shlex
 import shutil
 import subprocess
+import sys
 import time
 
 import pytest
 import tools
 
 PATIENCE_SECONDS = 120
+# Starts a program that goes on when its parent process ends with its process group.
+DETACHED = "import subprocess, sys; subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL, start_new_session=True)"
 
 
 class Person:
@@ -49,9 +52,9 @@ class Person:
         """An executable for BROWSER, or for `xdg-open` and `open`: it gets the URL as its last argument and returns at once."""
         file = self.folder / "browser"
         variables = " ".join(f"{name}={shlex.quote(value)}" for name, value in self.variables.items())
-        words, last = shlex.join(self.words), shlex.join(self.last)
+        words, last = shlex.join([sys.executable, "-c", DETACHED, *self.words]), shlex.join(self.last)
         log = shlex.quote(str(self.folder / "browser.log"))
-        file.write_text(f'#!/bin/sh\nfor url; do :; done\n{variables} {words} "$url" {last} >>{log} 2>&1 &\n')
+        file.write_text(f'#!/bin/sh\nfor url; do :; done\n{variables} {words} "$url" {last} >>{log} 2>&1\n')
         file.chmod(0o755)
         return file
 
