@@ -119,19 +119,21 @@ pub(crate) fn is_url(client_id: &str) -> bool {
     client_id.get(..8).is_some_and(|start| start.eq_ignore_ascii_case("https://"))
 }
 
-/// Checks the form of a client id that is a URL (draft, section 3). A query is rejected too, which the draft only advises against.
+/// Checks the form of a client id that is a URL (draft, section 3). A query is rejected too, which the draft only advises against, and
+/// upper case in scheme and host: one client has one id, and people cannot tell `cIaude.ai` from `claude.ai`.
 pub(crate) fn check_url(client_id: &str) -> Result<(), OAuthError> {
     let url = SecureUrl::parse(client_id).filter(|url| url.is_https && client_id.len() <= MAX_CLIENT_ID_BYTES);
     let is_valid = url.is_some_and(|url| {
         let has_dots = url.path.split('/').any(is_dot_segment);
-        url.query.is_none() && url.fragment.is_none() && url.path.len() > 1 && !has_dots
+        let is_lower = client_id.starts_with("https://") && !url.host.bytes().any(|byte| byte.is_ascii_uppercase());
+        url.query.is_none() && url.fragment.is_none() && url.path.len() > 1 && !has_dots && is_lower
     });
     if is_valid {
         return Ok(());
     }
     Err(OAuthError::new(
         ErrorCode::InvalidClient,
-        "a client_id that is a URL must be https with a path, without query, fragment and dot segments",
+        "a client_id that is a URL must be https in lower case with a path, without query, fragment and dot segments",
     ))
 }
 
@@ -206,7 +208,7 @@ mod tests {
 
     #[test]
     fn a_client_id_is_an_https_url_with_a_path() {
-        for id in [ID, "https://app.example:8443/a", "https://app.example/a%2fb/", "https://xn--bcher-kva.example/c"] {
+        for id in [ID, "https://app.example:8443/a", "https://app.example/a%2Fb/C", "https://xn--bcher-kva.example/c"] {
             assert!(is_url(id) && check_url(id).is_ok(), "{id}");
         }
         let long = format!("https://app.example/{}", "x".repeat(512));
@@ -227,6 +229,8 @@ mod tests {
             "https://app.example\\@evil.example/client.json",
             "https://app.example%2eevil.example/client.json",
             "https://app.example/client json",
+            "HTTPS://app.example/client.json",
+            "https://cIaude.ai/client.json",
             &long,
         ] {
             assert!(check_url(id).is_err(), "{id}");

@@ -121,7 +121,7 @@ impl AuthorizationServer {
             texts.grants_title,
             texts.grants_introduction,
             texts.next_step,
-            Escaped(host(issuer).unwrap_or_default()),
+            Escaped(&host(issuer).unwrap_or_default()),
             paths::GRANTS,
             texts.sign_in
         );
@@ -149,12 +149,12 @@ fn write_grants(
     for grant in grants {
         let ListedGrant { handle, request, client, scopes, created } = grant;
         let domain = host(&request.client_id).filter(|_| client.kind == ClientKind::Document);
-        let shown = domain.or(client.name.as_deref()).unwrap_or(&request.client_id);
+        let shown = domain.as_deref().or(client.name.as_deref()).unwrap_or(&request.client_id);
         // A resource that was removed has no name any more.
         let resource = resources.iter().find(|own| own.url == request.resource);
         let server = resource.map_or(request.resource.as_str(), |own| own.name.as_str());
         write!(body, "<li><strong>{}</strong><dl><dt>{}</dt>", Escaped(shown), texts.server)?;
-        write!(body, "<dd>{} ({})</dd>", Escaped(server), Escaped(host(&request.resource).unwrap_or_default()))?;
+        write!(body, "<dd>{} ({})</dd>", Escaped(server), Escaped(&host(&request.resource).unwrap_or_default()))?;
         write!(body, "<dt>{}</dt>", texts.permissions)?;
         if scopes.is_empty() {
             write!(body, "<dd>{}</dd>", texts.no_permissions)?;

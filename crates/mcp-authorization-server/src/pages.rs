@@ -35,7 +35,7 @@ impl ConsentPage<'_> {
         let Self { language, client, request, resource, next, form, action } = self;
         let texts = language.texts();
         let domain = host(&client.id).filter(|_| client.kind == ClientKind::Document);
-        let shown = domain.or(client.name.as_deref()).unwrap_or(&client.id);
+        let shown = domain.as_deref().or(client.name.as_deref()).unwrap_or(&client.id);
         let mut body = String::new();
         let scopes = resource
             .scopes
@@ -46,9 +46,9 @@ impl ConsentPage<'_> {
         let written = (|| {
             let [before, after] = texts.asks;
             write!(body, "<h1>{before} <strong>{}</strong> {after}</h1><dl>", Escaped(shown))?;
-            write!(body, "<dt>{}</dt>{}", texts.application, application(client, domain, texts))?;
+            write!(body, "<dt>{}</dt>{}", texts.application, application(client, domain.as_deref(), texts))?;
             let server = host(&resource.url).unwrap_or_default();
-            write!(body, "<dt>{}</dt><dd>{} ({})</dd>", texts.server, Escaped(&resource.name), Escaped(server))?;
+            write!(body, "<dt>{}</dt><dd>{} ({})</dd>", texts.server, Escaped(&resource.name), Escaped(&server))?;
             write!(body, "<dt>{}</dt>", texts.permissions)?;
             if scopes.is_empty() {
                 write!(body, "<dd>{}</dd>", texts.no_permissions)?;
@@ -67,7 +67,7 @@ impl ConsentPage<'_> {
                 false => body.push_str("</dd></dl>"),
             }
             if let Some(next) = next {
-                write!(body, "<p>{} <code>{}</code>.</p>", texts.next_step, Escaped(host(next).unwrap_or_default()))?;
+                write!(body, "<p>{} <code>{}</code>.</p>", texts.next_step, Escaped(&host(next).unwrap_or_default()))?;
             }
             write!(
                 body,
@@ -128,7 +128,7 @@ impl ErrorPage<'_> {
         }
         if let Some(url) = link {
             let host = host(url).unwrap_or_default();
-            let link = format!("<p><a href=\"{}\">{}</a> ({})</p>", Escaped(url), texts.return_link, Escaped(host));
+            let link = format!("<p><a href=\"{}\">{}</a> ({})</p>", Escaped(url), texts.return_link, Escaped(&host));
             body.push_str(&link);
         }
         page(*status, *language, texts.error_title, &body, "'none'")
@@ -156,9 +156,16 @@ pub(crate) fn page(status: StatusCode, language: Language, title: &str, body: &s
     response
 }
 
-/// Returns the host of a URL. An internationalized domain is in its ASCII form, so that it cannot look like another one.
-pub(crate) fn host(url: &str) -> Option<&str> {
-    SecureUrl::parse(url).map(|url| url.host)
+/// Returns the host of a URL in lower case, with a port that is not the default. An internationalized domain is in its ASCII form. So a
+/// host cannot look like another one: `cIaude.ai` is shown as `ciaude.ai`.
+pub(crate) fn host(url: &str) -> Option<String> {
+    let url = SecureUrl::parse(url)?;
+    let host = url.host.to_ascii_lowercase();
+    let default = if url.is_https { 443 } else { 80 };
+    Some(match url.port.filter(|port| *port != default) {
+        Some(port) => format!("{host}:{port}"),
+        None => host,
+    })
 }
 
 /// Text with the special characters of HTML escaped, for content and quoted attributes.
@@ -177,5 +184,24 @@ impl Display for Escaped<'_> {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_is_shown_in_lower_case_with_its_port() {
+        for (url, expected) in [
+            ("https://cIaude.ai/c.json", Some("ciaude.ai")),
+            ("https://app.example:443/", Some("app.example")),
+            ("https://app.example:8443/", Some("app.example:8443")),
+            ("http://localhost:80/", Some("localhost")),
+            ("http://localhost:8080/", Some("localhost:8080")),
+            ("app.example", None),
+        ] {
+            assert_eq!(host(url).as_deref(), expected, "{url}");
+        }
     }
 }

@@ -157,13 +157,14 @@ async fn the_consent_page_says_who_asks_for_what_and_is_plain_html() {
     let (english, portuguese, spanish) = (get("fr").await, get("pt-BR").await, get("es").await);
 
     let html = text(&english);
+    let (_, upstream) = world.upstream.issuer().split_once("://").unwrap();
     for own in [
         "<strong>app.example</strong>",
         "&lt;b&gt;App&lt;/b&gt;",
         "Event &lt;logger&gt; (mcp.example)",
         "Read events",
         "<code>app.example</code>",
-        "Next, you sign in at <code>127.0.0.1</code>",
+        &format!("Next, you sign in at <code>{}</code>", upstream.split('/').next().unwrap()),
         "not verified",
     ] {
         assert!(html.contains(own), "{own}: {html}");
