@@ -124,7 +124,7 @@ impl Resources {
         };
         let parsed: Vec<_> = parameters.iter().filter_map(parse).collect();
         let has_own_url = |(name, own): &&(String, Resource)| {
-            let other = parsed.iter().find(|(other, resource)| other != name && own.shares_a_name_with(resource));
+            let other = parsed.iter().find(|(other, resource)| other != name && own.shares_a_server_with(resource));
             if let Some((other, _)) = other {
                 let reason = format!("the parameter {other} has the same URL");
                 tracing::error!(parameter = name, reason, "a resource in a parameter is not valid: it is left out");
@@ -148,7 +148,7 @@ impl Resources {
             let invalid =
                 |reason: &str| ResourcesError(format!("resource {}: {reason}", json::shortened(&resource.url)));
             resource.fault().map_or(Ok(()), |fault| Err(invalid(&fault)))?;
-            if list[..index].iter().any(|other| other.shares_a_name_with(resource)) {
+            if list[..index].iter().any(|other| other.shares_a_server_with(resource)) {
                 return Err(invalid("another resource has the same URL"));
             }
         }
@@ -192,8 +192,16 @@ impl Resource {
         own.fault().map_or(Ok(own), |fault| Err(ResourcesError(fault)))
     }
 
-    fn shares_a_name_with(&self, other: &Self) -> bool {
-        self.is_named(&other.url) || other.is_named(&self.url)
+    /// Whether a server could accept the tokens of both: it accepts its base URL and its endpoint as audience, with or without a slash at
+    /// the end.
+    fn shares_a_server_with(&self, other: &Self) -> bool {
+        self.base_url() == other.base_url()
+    }
+
+    fn base_url(&self) -> NormalUri {
+        let url = NormalUri::new(&self.url);
+        let url = url.as_str().trim_end_matches('/');
+        NormalUri::new(url.strip_suffix(ENDPOINT).unwrap_or(url))
     }
 
     /// Whether a URL names this server: its own URL, or the URL without `/mcp` at its end. Scheme and host are compared
@@ -233,6 +241,10 @@ impl Resource {
         let url = SecureUrl::parse(&self.url).filter(|url| url.query.is_none() && url.fragment.is_none());
         if url.is_none() || !is_text(&self.url) {
             return Some("its URL is not an https URL (http on loopback) without query and fragment".to_owned());
+        }
+        // The endpoint has no slash at the end, and the audience of tokens is the URL.
+        if url.is_some_and(|url| url.path.len() > 1 && url.path.ends_with('/')) {
+            return Some("its URL has a slash at the end".to_owned());
         }
         if !is_text(&self.name) {
             return Some(format!("its name is empty or has more than {MAX_TEXT_BYTES} bytes"));

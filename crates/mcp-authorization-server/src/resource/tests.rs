@@ -133,6 +133,8 @@ fn invalid_resources_are_rejected() {
         (with("url", json!("http://mcp.example.com")), "https URL"),
         (with("url", json!("https://mcp.example.com/?x")), "https URL"),
         (with("url", json!("https://mcp.example.com/#x")), "https URL"),
+        (with("url", json!("https://mcp.example.com/mcp/")), "slash at the end"),
+        (with("url", json!("https://mcp.example.com//")), "slash at the end"),
         (with("name", json!(" ")), "name"),
         (with("scopes", scope("a b")), "malformed"),
         (with("scopes", scope("a\"b")), "malformed"),
@@ -153,6 +155,26 @@ fn invalid_resources_are_rejected() {
     let many: Vec<_> = (0..101).map(|number| with("url", json!(format!("https://a{number}.example")))).collect();
     assert!(parse(&json!(many)).is_err() && parse(&json!(many[..100])).is_ok());
     assert!(Resources::parse("{}").is_err());
+}
+
+#[test]
+fn all_urls_that_a_server_accepts_as_audience_are_the_same() {
+    let urls = ["", "/", "/mcp", "/mcp/", "/mcp/."].map(|path| format!("https://mcp.example.com{path}"));
+    for own in &urls {
+        for other in urls.iter().chain([&"HTTPS://MCP.example.com:443/%6dcp".to_owned()]) {
+            let list = [own, other].map(|url| with("url", json!(url)));
+            assert!(parse(&json!(list)).is_err(), "{own} {other}");
+            let parameters = [parameter("a", &list[0]), parameter("b", &list[1])];
+            let left = Resources::from_parameters(&parameters).unwrap();
+            // A URL with a slash at the end is left out, and the other one is used.
+            let expected = usize::from(own.ends_with("mcp/") != other.ends_with("mcp/"));
+            assert_eq!(left.iter().count(), expected, "{own} {other}");
+        }
+    }
+    let others = ["https://mcp.example.com/other", "https://mcp.example.com/a/mcp", "https://other.example/mcp"];
+    for other in others {
+        assert!(parse(&json!([resource(), with("url", json!(other))])).is_ok(), "{other}");
+    }
 }
 
 fn parameter(name: &str, resource: &Value) -> (String, String) {
