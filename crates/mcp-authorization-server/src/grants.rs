@@ -15,10 +15,12 @@
 //! | Module | Content |
 //! | --- | --- |
 //! | `row` | the row of a grant |
+//! | `approvals` | the requests that a person has approved |
 //! | `check` | [`DueCheck`]: what the identity provider is asked on refresh |
 //! | `list` | the grants of a person |
 //! | `revocation` | revocation of all grants; deletion of a person's rows |
 
+mod approvals;
 mod check;
 mod list;
 mod revocation;
@@ -201,11 +203,11 @@ impl Grants {
         }
         if grant.phase != Phase::Code {
             tracing::warn!(client.id = grant.request.client_id, "a code was used again: its grant is revoked");
-            self.store.delete(&id).await?;
+            self.end(&owner, &id, &grant).await?;
             return Err(INVALID_CODE.into());
         }
         grant.check_code_request(request)?;
-        if self.is_revoked(&grant).await? {
+        if self.is_revoked(grant.created).await? {
             return Err(INVALID_CODE.into());
         }
         grant.phase = Phase::Family { generation: 1, superseded: Vec::new() };
@@ -216,7 +218,7 @@ impl Grants {
         if self.store.compare_and_set(&id, version, content_of_row).await?.is_none() {
             // Another request has used the code meanwhile.
             tracing::warn!(client.id = grant.request.client_id, "a code was used twice at once: its grant is revoked");
-            self.store.delete(&id).await?;
+            self.end(&owner, &id, &grant).await?;
             return Err(INVALID_CODE.into());
         }
         if grant.client.refreshes
@@ -256,7 +258,7 @@ impl Grants {
             }
             grant.check_resource(resource)?;
             let scopes = grant.narrowed_scopes(scope)?;
-            if self.is_revoked(&grant).await? {
+            if self.is_revoked(grant.created).await? {
                 self.store.delete(&id).await?;
                 return Err(INVALID_TOKEN.into());
             }
@@ -266,7 +268,7 @@ impl Grants {
                 Rotation::Repeat(generation) => (generation, false),
                 Rotation::Reused => {
                     tracing::warn!(client.id = client_id, "a refresh token was used again: its grant is revoked");
-                    self.store.delete(&id).await?;
+                    self.end(&owner, &id, &grant).await?;
                     return Err(INVALID_TOKEN.into());
                 }
             };
@@ -298,9 +300,15 @@ impl Grants {
         let id = row(&owner, &content.grant);
         match self.read(&id).await? {
             Some((grant, _)) if grant.request.client_id != client_id => Err(INVALID_TOKEN.into()),
-            Some(_) => Ok(self.store.delete(&id).await?),
+            Some((grant, _)) => self.end(&owner, &id, &grant).await,
             None => Ok(()),
         }
+    }
+
+    /// Revokes a grant: its client gets another one only with the person.
+    async fn end(&self, owner: &Principal, id: &StoreId<'_>, grant: &Grant) -> Result<(), GrantError> {
+        self.withdraw(owner, &grant.request.client_id).await?;
+        Ok(self.store.delete(id).await?)
     }
 
     /// Replaces the row of a family that has this version. Returns `false` if it has another version or is absent.

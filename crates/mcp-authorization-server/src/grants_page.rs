@@ -79,11 +79,7 @@ impl AuthorizationServer {
             "all" => Selection::All,
             handle => Selection::One(handle),
         };
-        let revoked = self.grants.revoke_listed(context.issuer, &form.subject, selection).await;
-        for request in revoked.map_err(page_of_grant)? {
-            // The client cannot get a new grant without the person.
-            self.sign_ins.withdraw(context.issuer, &form.subject, &request).await?;
-        }
+        self.grants.revoke_listed(context.issuer, &form.subject, selection).await.map_err(page_of_grant)?;
         self.grants_page(&browser, form.subject, language, context).await
     }
 

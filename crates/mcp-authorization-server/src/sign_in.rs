@@ -179,6 +179,7 @@ impl AuthorizationServer {
             }
             true => {
                 let person = self.sign_ins.take_person(&form.id).await?;
+                self.remember(&form.request, &person.subject, &form.client, context).await?;
                 self.issue(&form.request, person, form.client, context).await?
             }
         };

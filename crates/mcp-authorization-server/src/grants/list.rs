@@ -87,7 +87,7 @@ impl Grants {
         let mut listed = Vec::new();
         for entry in self.entries(&owner).await?.0 {
             let Some((grant, _)) = self.read(&row(&owner, &entry.grant)).await? else { continue };
-            if grant.phase == Phase::Code || self.is_revoked(&grant).await? {
+            if grant.phase == Phase::Code || self.is_revoked(grant.created).await? {
                 continue;
             }
             let handle = handle(&entry.grant);
@@ -97,7 +97,7 @@ impl Grants {
         Ok(listed)
     }
 
-    /// Revokes grants of a person. Returns their requests.
+    /// Revokes grants of a person.
     ///
     /// # Errors
     ///
@@ -107,23 +107,21 @@ impl Grants {
         issuer: &str,
         subject: &str,
         selection: Selection<'_>,
-    ) -> Result<Vec<AuthorizationRequest>, GrantError> {
+    ) -> Result<(), GrantError> {
         let owner = Principal::new(issuer, subject);
         let (entries, version) = self.entries(&owner).await?;
         let (revoked, kept): (Vec<_>, Vec<_>) = entries.into_iter().partition(|entry| selection.contains(&entry.grant));
-        let mut requests = Vec::new();
         for entry in &revoked {
             let id = row(&owner, &entry.grant);
             if let Some((grant, _)) = self.read(&id).await? {
-                requests.push(grant.request);
+                self.end(&owner, &id, &grant).await?;
             }
-            self.store.delete(&id).await?;
         }
         if !revoked.is_empty() {
             // If another request has changed the list, the ended grants stay in it and are not shown.
             self.put_entries(&owner, &kept, version).await?;
         }
-        Ok(requests)
+        Ok(())
     }
 
     async fn entries(&self, owner: &Principal) -> Result<(Vec<Entry>, Option<Version>), GrantError> {

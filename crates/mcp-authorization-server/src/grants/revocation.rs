@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use mcp_server::store::{Content, Kind, StoreError, StoreId, StoredValue};
 
-use super::{ATTEMPTS, GrantError, Grants, row::Grant};
+use super::{ATTEMPTS, GrantError, Grants};
 use crate::clock::unix_seconds;
 
 const REVOCATION: Kind = Kind::new("grant-revocation");
@@ -15,22 +15,24 @@ const DELETED_AT_ONCE: usize = mcp_server::store::MAX_LIMIT;
 const DELETIONS: usize = 20;
 
 impl Grants {
-    /// Revokes all grants that exist at the time `now`. Access tokens stay valid until they expire.
+    /// Revokes all grants and approvals that exist at the time `now`. Access tokens stay valid until they expire.
     ///
     /// # Errors
     ///
     /// When the store fails.
     pub async fn revoke_all(&self, now: SystemTime) -> Result<(), GrantError> {
-        let value = unix_seconds(now).to_be_bytes();
-        // No row of a grant lives longer than this without being written, and a revoked grant is not written.
-        let content = Content { value: &value, expires_in: mcp_server::store::MAX_LIFETIME, due_in: None };
         for _ in 0..ATTEMPTS {
-            if self.store.put_if_absent(&ALL, content).await?.is_some() {
-                return Ok(());
-            }
-            if let Some(StoredValue { version, .. }) = self.store.get(&ALL).await?
-                && self.store.compare_and_set(&ALL, version, content).await?.is_some()
-            {
+            let stored = self.store.get(&ALL).await?;
+            // The clock of another environment may be ahead: what it has revoked stays revoked.
+            let revoked = stored.as_ref().and_then(revocation_time).unwrap_or_default().max(unix_seconds(now));
+            let value = revoked.to_be_bytes();
+            // No row of a grant lives longer than this without being written, and a revoked grant is not written.
+            let content = Content { value: &value, expires_in: mcp_server::store::MAX_LIFETIME, due_in: None };
+            let written = match stored {
+                Some(own) => self.store.compare_and_set(&ALL, own.version, content).await?,
+                None => self.store.put_if_absent(&ALL, content).await?,
+            };
+            if written.is_some() {
                 return Ok(());
             }
         }
@@ -54,10 +56,14 @@ impl Grants {
         Err(StoreError::Unavailable("rows of the person are left: delete them again".into()).into())
     }
 
-    /// Whether the grant was created before all grants were revoked.
-    pub(super) async fn is_revoked(&self, grant: &Grant) -> Result<bool, GrantError> {
-        let revoked = self.store.get(&ALL).await?;
-        let revoked = revoked.and_then(|row| Some(u64::from_be_bytes(row.value.try_into().ok()?)));
-        Ok(revoked.is_some_and(|revoked| grant.created <= revoked))
+    /// Whether all grants and approvals of this time, in seconds since 1970, were revoked.
+    pub(super) async fn is_revoked(&self, created: u64) -> Result<bool, GrantError> {
+        let revoked = self.store.get(&ALL).await?.as_ref().and_then(revocation_time);
+        Ok(revoked.is_some_and(|revoked| created <= revoked))
     }
+}
+
+/// Returns the time in the row, in seconds since 1970.
+fn revocation_time(row: &StoredValue) -> Option<u64> {
+    Some(u64::from_be_bytes(row.value.as_slice().try_into().ok()?))
 }

@@ -12,9 +12,9 @@ use crate::{
     AuthorizationRequest, AuthorizationServer, ClientSummary, ErrorCode, NewGrant, OAuthError, Parameters,
     RequestContext, UpstreamError,
     clock::unix_seconds,
-    cookies::Browser,
+    cookies::{Browser, is_remembered},
     metadata::paths,
-    page_error::{PageError, Step, page_of, page_of_client_error, page_of_internal},
+    page_error::{PageError, Step, page_of, page_of_client_error, page_of_grant, page_of_internal},
     random,
     responses::{HttpResponse, method_not_allowed},
     server::{grant_error, internal, unavailable},
@@ -101,7 +101,8 @@ impl AuthorizationServer {
         let subject = subject(self.sign_ins.upstream.issuer(), &person.principal.subject);
         let upstream_token = person.refresh_token.map(|own| own.0);
         let signed_in = SignedIn { subject, scopes, upstream_token };
-        if !consented && !self.sign_ins.has_approved(context.issuer, &signed_in.subject, &own).await? {
+        let has_approved = self.grants.has_approved(context.issuer, &signed_in.subject, &own, context.now).await;
+        if !consented && !has_approved.map_err(page_of_grant)? {
             // Another person has approved the client in this browser.
             let found = self.clients.find(&own.client_id, context.address, context.now, context.deadline).await;
             let client = found.map_err(page_of_client_error)?;
@@ -116,7 +117,24 @@ impl AuthorizationServer {
             self.sign_ins.put_person(&form.id, &signed_in).await?;
             return self.consent_page(&client, &form, language, context).await;
         }
+        if consented {
+            self.remember(&own, &signed_in.subject, &summary, context).await?;
+        }
         self.issue(&own, signed_in, summary, context).await
+    }
+
+    /// Stores the approval of a client that gets refresh tokens. Without them, the person has no grant to see and to revoke.
+    pub(super) async fn remember(
+        &self,
+        request: &AuthorizationRequest,
+        subject: &str,
+        client: &ClientSummary,
+        context: &RequestContext<'_>,
+    ) -> Step<()> {
+        if !client.refreshes || !is_remembered(request) {
+            return Ok(());
+        }
+        self.grants.approve(context.issuer, subject, request, context.now).await.map_err(page_of_grant)
     }
 
     /// Redirects to the client with a code.
@@ -128,7 +146,6 @@ impl AuthorizationServer {
         context: &RequestContext<'_>,
     ) -> Step<HttpResponse> {
         let SignedIn { subject, scopes, upstream_token } = person;
-        self.sign_ins.approve(context.issuer, &subject, request).await?;
         let new = NewGrant { subject: &subject, request, scopes, client, upstream_token };
         let issued = self.grants.issue_code(context.issuer, new, context.now).await;
         match issued {

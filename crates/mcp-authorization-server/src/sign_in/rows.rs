@@ -1,9 +1,6 @@
 //! Rows of sign-ins in the store.
 
-use std::time::Duration;
-
 use mcp_server::{
-    Principal,
     json::{self, Budget},
     store::{Content, Kind, SealedStore, StoreId, StoredValue},
 };
@@ -12,18 +9,15 @@ use serde::{Deserialize, Serialize};
 use super::{LIFETIME, SignedIn, is_equal};
 use crate::{
     AuthorizationRequest, ClientSummary, RequestContext, Sealer, Upstream,
-    cookies::{Browser, approval_key},
+    cookies::Browser,
     limits::{RowLimit, RowLimits},
     page_error::{PageError, Step, page_of_internal, page_of_store},
 };
 
 const SIGN_IN: Kind = Kind::new("sign-in");
 const PERSON: Kind = Kind::new("sign-in-person");
-const APPROVAL: Kind = Kind::new("approval");
 /// Maximum number of sign-ins that can be open at once.
 const LIMIT: RowLimit = RowLimit { kind: SIGN_IN, per_network: 120, in_all: 20_000, window: LIFETIME };
-/// How long the approval of a person is remembered.
-const REMEMBERED: Duration = mcp_server::store::MAX_LIFETIME;
 
 /// What sign-ins need.
 #[derive(Debug)]
@@ -115,28 +109,6 @@ impl SignIns {
         let used = Content { value: b"", expires_in: LIFETIME, due_in: None };
         let taken = self.store.compare_and_set(&id, version, used).await.map_err(page_of_store)?;
         taken.map(|_| person).ok_or(PageError::Expired)
-    }
-
-    /// Remembers that a person has approved the client.
-    pub(super) async fn approve(&self, issuer: &str, subject: &str, request: &AuthorizationRequest) -> Step<()> {
-        let (person, key) = (Principal::new(issuer, subject), approval_key(request));
-        let id = StoreId { kind: APPROVAL, caller: Some(&person), id: key.as_bytes() };
-        let content = Content { value: b"", expires_in: REMEMBERED, due_in: None };
-        self.store.put_if_absent(&id, content).await.map_err(page_of_store)?;
-        Ok(())
-    }
-
-    pub(super) async fn has_approved(&self, issuer: &str, subject: &str, request: &AuthorizationRequest) -> Step<bool> {
-        let (person, key) = (Principal::new(issuer, subject), approval_key(request));
-        let id = StoreId { kind: APPROVAL, caller: Some(&person), id: key.as_bytes() };
-        Ok(self.store.get(&id).await.map_err(page_of_store)?.is_some())
-    }
-
-    /// Forgets an approval: the consent page is shown again.
-    pub(crate) async fn withdraw(&self, issuer: &str, subject: &str, request: &AuthorizationRequest) -> Step<()> {
-        let (person, key) = (Principal::new(issuer, subject), approval_key(request));
-        let id = StoreId { kind: APPROVAL, caller: Some(&person), id: key.as_bytes() };
-        self.store.delete(&id).await.map_err(page_of_store)
     }
 }
 

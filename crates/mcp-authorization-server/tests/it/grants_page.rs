@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
+use mcp_authorization_server::{DocumentSource, FetchedDocument};
 use serde_json::{Value, json};
 
 use crate::support::{
@@ -98,6 +99,63 @@ async fn a_revoked_client_is_shown_for_consent_again() {
     assert!(location(&browser.decide(&world, &again, "approve").await).starts_with(&format!("{CALLBACK}?code=")));
 }
 
+/// Whether a sign-in in a browser that has approved the client leads to its redirect URI without the consent page.
+async fn is_approved(world: &World, browser: &Browser, query: &str) -> bool {
+    let upstream = location(&browser.get(world, &format!("/authorize?{query}")).await);
+    world.signs_in(&parameter(&upstream, "nonce"), |claims| claims["sub"] = json!("ada"));
+    let callback = format!("/callback?code=c&state={}", parameter(&upstream, "state"));
+    browser.get(world, &callback).await.status() == StatusCode::SEE_OTHER
+}
+
+#[tokio::test]
+async fn each_revocation_of_a_grant_withdraws_all_approvals_of_the_client() {
+    const WAYS: [&str; 6] = ["none", "endpoint", "refresh token reuse", "code reuse", "all", "expiry"];
+    for way in WAYS {
+        let world = World::new().await;
+        let browser = Browser::default();
+        let narrow = authorization_query(&[("scope", Some("events:read"))]);
+        grant(&world, &browser, &narrow, "ada").await;
+        let code = parameter(&world.sign_in(&browser, &authorization_query(&[]), "ada").await, "code");
+        let (_, tokens) = world.post("/token", &code_request(&code)).await;
+        let token = tokens["refresh_token"].as_str().unwrap();
+        match way {
+            "endpoint" => {
+                world.post("/revoke", &[("client_id", CLIENT), ("token", token)]).await;
+            }
+            "refresh token reuse" => {
+                refresh(&world, token, CLIENT).await;
+                world.pass(120);
+                refresh(&world, token, CLIENT).await;
+            }
+            "code reuse" => {
+                world.post("/token", &code_request(&code)).await;
+            }
+            "all" => world.server.revoke_all(std::time::SystemTime::now()).await.unwrap(),
+            "expiry" => world.pass(30 * 24 * 60 * 60),
+            _ => {}
+        }
+
+        for query in [&narrow, &authorization_query(&[])] {
+            assert_eq!(is_approved(&world, &browser, query).await, way == "none", "{way}: {query}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_approval_of_a_client_without_refresh_tokens_is_not_stored() {
+    let documents = DocumentSource::new(|url, _| {
+        let document = json!({ "client_id": url, "redirect_uris": [CALLBACK], "grant_types": ["authorization_code"] });
+        let body = document.to_string().into_bytes();
+        Box::pin(async { Ok(FetchedDocument { body, cache_control: None }) })
+    });
+    let world = World::with_documents(documents).await;
+    let browser = Browser::default();
+
+    world.sign_in(&browser, &authorization_query(&[]), "ada").await;
+
+    assert!(!is_approved(&world, &browser, &authorization_query(&[])).await);
+}
+
 #[tokio::test]
 async fn grants_that_ended_or_were_revoked_are_not_listed() {
     let world = World::new().await;
@@ -105,6 +163,7 @@ async fn grants_that_ended_or_were_revoked_are_not_listed() {
     let first = grant(&world, &browser, &authorization_query(&[]), "ada").await;
     world.post("/revoke", &[("client_id", CLIENT), ("token", &first)]).await;
     // A code that is not redeemed is no grant.
+    let browser = Browser::default();
     world.sign_in(&browser, &authorization_query(&[]), "ada").await;
     assert!(handles(&open(&world, &browser, "ada").await).is_empty());
     grant(&world, &browser, &authorization_query(&[]), "ada").await;
@@ -112,7 +171,7 @@ async fn grants_that_ended_or_were_revoked_are_not_listed() {
     world.server.revoke_all(std::time::SystemTime::now()).await.unwrap();
     assert!(handles(&open(&world, &browser, "ada").await).is_empty());
     world.pass(1);
-    grant(&world, &browser, &authorization_query(&[]), "ada").await;
+    grant(&world, &Browser::default(), &authorization_query(&[]), "ada").await;
     world.pass(31 * 24 * 60 * 60);
     assert!(handles(&open(&world, &browser, "ada").await).is_empty(), "expired");
 }
