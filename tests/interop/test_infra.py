@@ -1756,13 +1756,14 @@ def test_authorization_cannot_be_switched_off_by_a_parameter():
     known = loaded("event-logger")
     issuer, issuers = known["Parameters"]["Issuer"], loaded("function")["Parameters"]["Issuers"]
 
-    # With neither the rule IssuerIsSet refuses.
+    # With none of them the rule IssuerIsSet refuses.
     for refused in ("none", "off", "http://id.example.com"):
         assert not re.fullmatch(issuer["AllowedPattern"], refused), refused
+        assert not re.fullmatch(known["Parameters"]["AuthorizationServer"]["AllowedPattern"], refused), refused
     for refused in ("none", "[]", "{}"):
         assert not re.fullmatch(issuers["AllowedPattern"], refused), refused
     assert known["Resources"]["Function"]["Properties"]["Parameters"]["Authentication"] == "required"
-    assert not [name for name in known["Parameters"] if "auth" in name.lower() and name != "DatabaseAuth"]
+    assert not [name for name in known["Parameters"] if "auth" in name.lower() and name not in ("AuthorizationServer", "DatabaseAuth")]
 
 
 def test_every_generated_state_key_is_one_and_can_be_rotated():
