@@ -13,7 +13,7 @@ from cfnlint.decode import cfn_yaml
 from conftest import PROJECT
 from deploying import migration, stack
 from small_stacks import archive, run
-from test_dsql_stack import configuration
+from test_dsql_stack import configuration, stack_values
 
 register()
 SERVER = "https://abcdef.lambda-url.us-east-1.on.aws"
@@ -83,6 +83,8 @@ def test_what_is_registered_is_removed_with_its_stack_and_no_other(deploy):
     deploy("event-logger-dsql", AuthorizationServer=SERVER, DatabaseDeletionProtection="false")
     deploy("greeter", AuthorizationServer=SERVER, PublicUrl="https://greeter.example.com")
     assert registered().keys() == {f"{PATH}/event-logger-dsql", f"{PATH}/greeter"}
+    # It verifies tokens.
+    assert "/auth/" in stack_values("greeter")["CodeKey"]
 
     assert run("down", "event-logger-dsql", "--yes").code == 0
     assert registered() == {f"{PATH}/greeter": {
