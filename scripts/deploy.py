@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""`make deploy`, `rollback`, `deploy-code`, `outputs`, `delete-subject` and `destroy`: deployment of functions to an AWS account.
+"""`make deploy`, `rollback`, `deploy-code`, `outputs`, `delete-subject`, `revoke-grants`, `rotate-keys` and `destroy`: deployment of functions
+to an AWS account.
 
     deploy.py up STACK [--parameter NAME=VALUE]...    creates or updates a stack, publishes a version, moves the alias to it
     deploy.py up [--functions NAME,NAME]              the same for the stacks of these functions, or of all, one after another
@@ -8,6 +9,8 @@
     deploy.py outputs STACK                           prints the stack's outputs: URLs, ids
     deploy.py delete-subject STACK --issuer URL --subject ID
                                                       deletes what the server's store has of a person
+    deploy.py revoke-grants STACK                     revokes all grants of an authorization server
+    deploy.py rotate-keys STACK [--replace-keys]      adds a signing key to an authorization server, or replaces all of them
     deploy.py down STACK                              deletes the stack
 
 Account and region come from the configuration of the AWS SDKs: AWS_PROFILE, `aws sso login`, AWS_REGION and so on. A command that
@@ -35,7 +38,7 @@ import build
 import templates
 import tools
 from deploying import features as feature_sets
-from deploying import settings, signing_keys, subjects, tasks
+from deploying import authorization, settings, signing_keys, subjects, tasks
 from deploying.account import Account
 from deploying.artifacts import Artifacts, archive_of
 from deploying.changes import PROTECTED, removed
@@ -73,8 +76,12 @@ def read_arguments():
         command(name, run, "STACK", templates.stacks())
         for name, run in (("up", up_chosen), ("outputs", outputs), ("down", down), ("rollback", rollback), ("delete-subject", delete_subject))
     )
+    revoke_command, rotate_command = (
+        command(name, run, "STACK", authorization.stacks()) for name, run in (("revoke-grants", revoke_grants), ("rotate-keys", rotate_keys))
+    )
     code_command = command("code", code, "FUNCTION", tools.MCP_FUNCTIONS)
-    for own in (up_command, outputs_command, down_command, rollback_command, delete_command):
+    operated = (delete_command, revoke_command, rotate_command)
+    for own in (up_command, outputs_command, down_command, rollback_command, *operated):
         own.add_argument("--name", help="name of the stack; that of the template unless given")
     for own in (up_command, down_command, rollback_command):
         own.add_argument("--role-arn", help="role that CloudFormation assumes to change resources; the caller's permissions unless given")
@@ -88,8 +95,11 @@ def read_arguments():
         "--version", type=settings.version, metavar="N", help="version to move the alias to; the one before the live version unless given"
     )
     rollback_command.add_argument("--no-check", action="store_true", help="do not invoke the version before it serves requests")
-    delete_command.add_argument("--issuer", required=True, help="the issuer of the person's tokens, exactly as in `iss`")
+    delete_command.add_argument("--issuer", required=True, help="the issuer of the person's tokens, exactly as in `iss`; for an authorization server, its identity provider")
     delete_command.add_argument("--subject", required=True, dest="person", metavar="SUBJECT", help="the person's `sub` at the issuer")
+    rotate_command.add_argument(
+        "--replace-keys", action="store_true", help="replace all signing keys at once, after one was disclosed, in place of adding one"
+    )
     add_options_of_up(up_command)
     for own in (up_command, code_command):
         own.add_argument("--lambda-dir", type=pathlib.Path, help="folder with the zips of `make build` for arm64; nothing is built then")
@@ -99,7 +109,7 @@ def read_arguments():
             f"{build.NO_FEATURES} for none",
         )
         own.add_argument("--no-doctor", action="store_true", help="print the `mcpl doctor` command for the URL, and do not run it")
-    for own in (up_command, code_command, down_command, rollback_command, delete_command):
+    for own in (up_command, code_command, down_command, rollback_command, *operated):
         own.add_argument("--yes", action="store_true", help="do not ask for confirmation")
     return parser.parse_args()
 
@@ -312,8 +322,31 @@ def delete_subject(account, arguments):
     stack = Stack(account, arguments.name or arguments.subject)
     if not stack.is_made:
         sys.exit(f"there is no stack {stack.name}")
-    account.ask(arguments, f"stack    {stack.name}: all rows of {arguments.person} of {arguments.issuer} will be deleted, with open tasks")
-    subjects.delete(account, stack, arguments.issuer, arguments.person)
+    is_authorization_server = authorization.is_authorization_server(arguments.subject)
+    what = "grants and approvals" if is_authorization_server else "open tasks"
+    account.ask(arguments, f"stack    {stack.name}: all rows of {arguments.person} of {arguments.issuer} will be deleted, with {what}")
+    subjects.delete(account, stack, arguments.issuer, arguments.person, is_authorization_server=is_authorization_server)
+
+
+def revoke_grants(account, arguments):
+    stack = Stack(account, arguments.name or arguments.subject)
+    function = authorization.live_outputs(stack)["FunctionName"]
+    account.ask(arguments, f"stack    {stack.name}: all grants will be revoked; each person has to sign in again")
+    authorization.run(account, function, "revoke-all", "revoked")
+    print("all grants were revoked; access tokens are valid until they expire, at most ten minutes")
+
+
+def rotate_keys(account, arguments):
+    stack = Stack(account, arguments.name or arguments.subject)
+    function = authorization.live_outputs(stack)["FunctionName"]
+    if arguments.replace_keys:
+        account.ask(arguments, f"stack    {stack.name}: all signing keys will be replaced; access tokens become invalid within minutes")
+        authorization.run(account, function, "replace-keys", "rotated")
+        print("the signing keys were replaced")
+        return
+    account.ask(arguments, f"stack    {stack.name}: a signing key will be added, which signs an hour later")
+    is_rotated = authorization.run(account, function, "rotate-keys", "rotated")
+    print("a signing key was added, which signs in an hour" if is_rotated else "nothing was changed: a signing key waits for its hour already")
 
 
 def show(stack_outputs):

@@ -4,6 +4,8 @@ import base64
 import json
 import time
 
+from botocore.config import Config
+
 import templates
 import tools
 from deploying.features import needs_auth
@@ -17,6 +19,8 @@ METADATA = "/.well-known/oauth-authorization-server"
 # In a function's folder: further requests, each {"method": …, "params": {…}, "result": {…}}.
 CHECKS = "checks.json"
 THROTTLED_SECONDS = 60
+# The maximum timeout of a function, and some time for its response.
+READ_SECONDS = 900 + 60
 
 
 class CheckError(Exception):
@@ -94,6 +98,12 @@ def event_at(method, path, host, headers=None, body=None, signer=None):
         "requestContext": {**context, **({"authorizer": {"iam": signer}} if signer else {})},
         "isBase64Encoded": False, **({"body": body} if body else {}),
     }
+
+
+def patient_client(account):
+    """A client for invocations that take long, and that are sent once."""
+    config = Config(read_timeout=READ_SECONDS, retries={"total_max_attempts": 1}, tcp_keepalive=True)
+    return account.client("lambda", config=config)
 
 
 def invoke(client, function, version, event):

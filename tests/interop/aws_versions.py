@@ -21,6 +21,8 @@ migrating = [None]
 running_tasks = [None]
 # The same for the deletion of a person's rows by a function that serves requests.
 deleting = [None]
+# The same for commands to an authorization server.
+commanding = [None]
 # Each invocation: the version, and the method of JSON-RPC, or the path of a request without a body.
 invocations = []
 
@@ -123,6 +125,9 @@ def invoke(self, function_name, qualifier, body, headers, response_headers):
     elif "mcpDeleteSubject" in event:
         invocations.append((str(function.version), *event))
         payload = deleting[0](function, event)
+    elif "mcpAuthorizationServer" in event:
+        invocations.append((str(function.version), *event))
+        payload = commanding[0](function, event)
     else:
         invocations.append((str(function.version), json.loads(event["body"])["method"] if "body" in event else event["rawPath"]))
         payload = (answering[0] or answer)(function, event)

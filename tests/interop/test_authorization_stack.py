@@ -2,6 +2,7 @@
 
 import json
 import re
+from types import SimpleNamespace
 
 import aws_versions
 import boto3
@@ -11,6 +12,7 @@ from aws_account import ACCOUNT, REGION, STAND_INS, account, register
 from cfnlint.decode import cfn_yaml
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from deploying import migration, stack
+from moto.cloudformation.models import cloudformation_backends
 from moto.secretsmanager.models import secretsmanager_backends
 from small_stacks import archive, run
 from test_dsql_stack import configuration, statements
@@ -26,6 +28,7 @@ KEYS = STAND_INS["AWS::SecretsManager::Secret"]["Id"]
 PARAMETERS = {
     "UpstreamIssuer": "https://accounts.example", "UpstreamProvider": "cognito", "UpstreamClientId": "1a2b", "UpstreamSecretArn": SECRET,
 }
+OPTIONAL = ("AssertionIssuers", "RegistrationHosts", "ResourcesPath")
 
 
 @pytest.fixture
@@ -59,7 +62,7 @@ def signing_keys():
 
 
 def test_the_function_has_its_database_and_reads_secrets_and_parameters(deploy):
-    ended = deploy(Registration="known", RegistrationHosts="app.example")
+    ended = deploy(Registration="known", RegistrationHosts="app.example", AssertionIssuers="https://corp.example")
 
     function, reserved = configuration(NAME)
     variables = function["Environment"]["Variables"]
@@ -68,14 +71,15 @@ def test_the_function_has_its_database_and_reads_secrets_and_parameters(deploy):
         "AUTHORIZATION_UPSTREAM_ISSUER": "https://accounts.example", "AUTHORIZATION_UPSTREAM_PROVIDER": "cognito",
         "AUTHORIZATION_UPSTREAM_CLIENT_ID": "1a2b", "AUTHORIZATION_UPSTREAM_CLIENT_SECRET_ARN": SECRET,
         "AUTHORIZATION_SIGNING_KEYS_SECRET_ARN": KEYS, "AUTHORIZATION_RESOURCES_PATH": f"/{NAME}/resources",
-        "AUTHORIZATION_REGISTRATION": "known", "AUTHORIZATION_REGISTRATION_HOSTS": "app.example", "DB_AUTH": "dsql",
-        "DB_HOST": STAND_INS["AWS::DSQL::Cluster"]["Endpoint"], "DB_MIGRATE": "off", "DB_NAME": "postgres", "DB_USER": "app",
+        "AUTHORIZATION_REGISTRATION": "known", "AUTHORIZATION_REGISTRATION_HOSTS": "app.example",
+        "AUTHORIZATION_ASSERTION_ISSUERS": "https://corp.example", "DB_AUTH": "dsql", "DB_HOST": STAND_INS["AWS::DSQL::Cluster"]["Endpoint"], "DB_MIGRATE": "off", "DB_NAME": "postgres", "DB_USER": "app",
     }
     assert (variables["MCP_AUTH"], variables["OIDC_ISSUER"], reserved) == ("", "", 10)
     assert statements(function["Role"]) == [
         {"Effect": "Allow", "Action": "secretsmanager:GetSecretValue", "Resource": "StateKeySecret"},
         {"Effect": "Allow", "Action": "dsql:DbConnect", "Resource": CLUSTER},
         {"Effect": "Allow", "Action": "secretsmanager:GetSecretValue", "Resource": [KEYS, SECRET]},
+        {"Effect": "Allow", "Action": "secretsmanager:PutSecretValue", "Resource": KEYS},
         {"Effect": "Allow", "Action": "ssm:GetParametersByPath", "Resource": f"{PARAMETER}/{NAME}/resources"},
     ]
     assert f"Url: {URL}\n" in ended.stdout and f"CallbackUrl: {URL}/callback\n" in ended.stdout
@@ -84,17 +88,20 @@ def test_the_function_has_its_database_and_reads_secrets_and_parameters(deploy):
 
 def test_the_longest_values_fit_into_the_variables(deploy):
     parameters = cfn_yaml.loads(templates.text_of(NAME))["Parameters"]
-    longest = {name: parameters[name]["MaxLength"] for name in (*PARAMETERS, "RegistrationHosts", "ResourcesPath") if name != "UpstreamProvider"}
+    longest = {name: parameters[name]["MaxLength"] for name in (*PARAMETERS, *OPTIONAL) if name != "UpstreamProvider"}
     values = {
         "UpstreamIssuer": "https://", "UpstreamClientId": "", "UpstreamSecretArn": SECRET, "RegistrationHosts": "", "ResourcesPath": "/mcp",
+        "AssertionIssuers": "https://",
     }
     deploy(UpstreamProvider="keycloak", **{name: begin.ljust(longest[name], "a") for name, begin in values.items()})
 
     variables = configuration(NAME)[0]["Environment"]["Variables"]["MCP_VARIABLES"]
     assert f"AUTHORIZATION_RESOURCES_PATH=/mcp{'a' * 46}\n" in variables
-    # The ARN of the signing keys has the name of the stack, of up to 40 characters. Some regions have longer names.
+    # The ARN of the signing keys has the name of the stack, of up to 40 characters. This ARN and the host of the cluster have the region,
+    # and the ARN the partition.
+    longer = 40 - len(NAME) + 2 * (len("ap-southeast-1") - len(REGION)) + len("aws-us-gov") - len("aws")
     limit = cfn_yaml.loads(templates.FUNCTION.read_text())["Parameters"]["FurtherVariables"]["MaxLength"]
-    assert len(variables) + 40 - len(NAME) + 3 * len("ap-southeast-1") <= limit
+    assert len(variables) + longer <= limit
 
 
 def test_a_public_url_is_the_issuer(deploy):
@@ -138,3 +145,114 @@ def test_a_version_without_metadata_serves_no_request(deploy, answer, expected):
 
     assert "version 2 failed its check" in refused.stderr and expected in refused.stderr
     assert aws_versions.traffic(NAME) == {"1": 1}
+
+
+def rotations():
+    """The schedule of the stack as it is, and the policy of its role."""
+    (stack,) = [own for own in cloudformation_backends[ACCOUNT][REGION].stacks.values() if own.name == NAME]
+    schedule = stack.resource_map._parsed_resources.get("KeyRotationSchedule")
+    return schedule and schedule.given, statements(boto3.client("iam").get_role(RoleName=stack.resource_map["KeyRotationRole"].name)["Role"]["Arn"])
+
+
+def test_a_schedule_rotates_the_signing_keys_by_the_live_version(deploy):
+    deploy()
+    schedule, allowed = rotations()
+
+    target = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{NAME}:live"
+    assert schedule["ScheduleExpression"] == "rate(90 days)" and schedule["Target"]["Arn"] == target
+    assert json.loads(schedule["Target"]["Input"]) == {"mcpAuthorizationServer": {"command": "rotate-keys"}}
+    assert allowed == [{"Effect": "Allow", "Action": "lambda:InvokeFunction", "Resource": target}]
+    deploy(KeyRotation="off")
+    assert rotations()[0] is None
+
+
+def test_the_role_may_write_the_signing_keys_with_the_key_of_the_stack(deploy):
+    key = f"arn:aws:kms:{REGION}:{ACCOUNT}:key/1234abcd"
+    deploy(KmsKeyArn=key)
+
+    (own,) = [own for own in statements(configuration(NAME)[0]["Role"]) if own["Action"] == "kms:GenerateDataKey"]
+    through = {"StringEquals": {"kms:ViaService": f"secretsmanager.{REGION}.amazonaws.com"}}
+    assert (own["Resource"], own["Condition"]) == (key, through)
+
+
+def test_the_boundary_is_wide_enough_for_the_function(deploy):
+    deploy(KmsKeyArn=f"arn:aws:kms:{REGION}:{ACCOUNT}:key/1234abcd")
+    boundary = cfn_yaml.loads((templates.INFRA / "boundary.yaml").read_text())["Resources"]["Boundary"]
+    allowed = boundary["Properties"]["PolicyDocument"]["Statement"][0]["Action"]
+
+    assert {own["Action"] for own in statements(configuration(NAME)[0]["Role"])} <= {*allowed}
+
+
+@pytest.fixture
+def commands(deploy):
+    """The events with commands that the live version got. It responds with the results of `respond`, in this order."""
+    deploy()
+    deploy(Registration="off")
+    events, results = [], []
+
+    def answer(function, event):
+        events.append((str(function.version), event["mcpAuthorizationServer"]))
+        return results.pop(0)
+
+    aws_versions.commanding[0] = answer
+    assert aws_versions.traffic(NAME) == {"2": 1}
+    return SimpleNamespace(events=events, respond=results.extend)
+
+
+@pytest.mark.parametrize(
+    ("words", "command", "asked", "result", "done"),
+    [
+        (["revoke-grants"], "revoke-all", "all grants will be revoked", {"revoked": True}, "all grants were revoked"),
+        (["rotate-keys"], "rotate-keys", "a signing key will be added", {"rotated": True}, "a signing key was added"),
+        (["rotate-keys"], "rotate-keys", "a signing key will be added", {"rotated": False}, "nothing was changed"),
+        (["rotate-keys", "--replace-keys"], "replace-keys", "all signing keys will be replaced", {"rotated": True}, "keys were replaced"),
+    ],
+)
+def test_a_command_is_confirmed_and_run_by_the_live_version(commands, words, command, asked, result, done):
+    commands.respond([json.dumps(result).encode()])
+    name, *options = words
+    refused = run(name, NAME, *options)
+    ended = run(name, NAME, *options, "--yes")
+
+    assert refused.code == 1 and asked in refused.stdout and f"account  {ACCOUNT}" in refused.stdout and f"region   {REGION}" in refused.stdout
+    assert ended.code == 0 and done in ended.stdout, ended.text
+    assert commands.events == [("2", {"command": command})]
+
+
+def test_the_rows_of_a_person_are_deleted_by_issuer_and_subject_at_the_provider(commands):
+    commands.respond([b'{"deleted": 3, "left": 0}', RuntimeError("rows of the person are left: delete them again")])
+    words = ("delete-subject", NAME, "--issuer", "https://accounts.example", "--subject", "ada")
+    refused, ended, failed = run(*words), run(*words, "--yes"), run(*words, "--yes")
+
+    assert refused.code == 1 and "all rows of ada of https://accounts.example will be deleted, with grants and approvals" in refused.stdout
+    assert ended.code == 0 and "3 rows were deleted" in ended.stdout
+    event = {"command": "delete-person", "server": URL, "issuer": "https://accounts.example", "subject": "ada"}
+    assert commands.events == [("2", event)] * 2
+    assert failed.code == 1 and "rows of the person are left: delete them again" in failed.stderr
+
+
+def test_the_public_url_is_the_server_of_the_rows(deploy):
+    deploy(PublicUrl="https://login.example.com")
+    servers = []
+    aws_versions.commanding[0] = lambda _, event: servers.append(event["mcpAuthorizationServer"]["server"]) or b'{"deleted": 0, "left": 0}'
+
+    assert run("delete-subject", NAME, "--issuer", "https://accounts.example", "--subject", "ada", "--yes").code == 0
+    assert servers == ["https://login.example.com"]
+
+
+@pytest.mark.parametrize("result", [RuntimeError("expected the event of a Function URL"), b'{"statusCode": 404}', b"[]"])
+def test_a_version_without_commands_fails_them(commands, result):
+    commands.respond([result] * 2)
+    ended = [run(name, NAME, "--yes") for name in ("revoke-grants", "rotate-keys")]
+
+    assert [own.code for own in ended] == [1, 1]
+    assert all("did not run the command" in own.stderr and "unless its live version has no commands" in own.stderr for own in ended)
+
+
+def test_a_command_needs_a_live_authorization_server(deploy):
+    words = ("--issuer", "https://accounts.example", "--subject", "ada")
+    for name, *options in (["revoke-grants"], ["rotate-keys"], ["delete-subject", *words]):
+        missing = run(name, NAME, *options, "--yes")
+        assert missing.code == 1 and f"there is no stack {NAME}" in missing.stderr
+    other = run("revoke-grants", "greeter", "--yes")
+    assert other.code == 2 and "invalid choice: 'greeter'" in other.stderr and NAME in other.stderr
