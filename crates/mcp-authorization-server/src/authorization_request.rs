@@ -4,12 +4,13 @@
 //! 4.1.2.1): [`client_id`] first, then [`AuthorizationRequest::validate`] with the client.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::{Client, ErrorCode, OAuthError, Parameters, RedirectUri, Resources, parameters::append};
 
 /// Maximum length of a client id, in bytes.
 pub(crate) const MAX_CLIENT_ID_BYTES: usize = 512;
-/// Maximum length of `state`, in bytes.
+/// Maximum length of `state` as a JSON string, in bytes: a sealed form contains it, and a control character takes six bytes.
 const MAX_STATE_BYTES: usize = 2048;
 /// Length of a code challenge: a SHA-256 digest in Base64url (RFC 7636, section 4.2).
 const CHALLENGE_LENGTH: usize = 43;
@@ -86,7 +87,7 @@ impl AuthorizationRequest {
             return Err(page("the parameter redirect_uri is not a redirect URI of this client"));
         }
         // From here on, errors are for the client.
-        let state = parameters.get("state").filter(|state| state.len() <= MAX_STATE_BYTES);
+        let state = parameters.get("state").filter(|state| is_state(state));
         let validated = validate_others(parameters, resources);
         let (resource, scopes, code_challenge) = validated.map_err(|error| {
             let url = error_redirect(&redirect_uri, &error, state, issuer);
@@ -127,8 +128,8 @@ fn validate_others(
         }
         Some(_) => return invalid("a parameter occurs twice"),
     }
-    if parameters.get("state").is_some_and(|state| state.len() > MAX_STATE_BYTES) {
-        return invalid("the parameter state has more than 2048 bytes");
+    if parameters.get("state").is_some_and(|state| !is_state(state)) {
+        return invalid("the parameter state has more than 2048 bytes as a JSON string");
     }
     if parameters.get("request").is_some() || parameters.get("request_uri").is_some() {
         return invalid("the parameters request and request_uri are not supported");
@@ -157,6 +158,11 @@ fn validate_others(
     let resource = resources.find(parameters.get("resource"))?;
     let scopes = resource.requested_scopes(parameters.get("scope"))?;
     Ok((resource.url.clone(), scopes, challenge.to_owned()))
+}
+
+fn is_state(state: &str) -> bool {
+    // Each character takes at least one byte.
+    state.len() <= MAX_STATE_BYTES && Value::from(state).to_string().len() <= MAX_STATE_BYTES + "\"\"".len()
 }
 
 fn error_redirect(uri: &RedirectUri, error: &OAuthError, state: Option<&str>, issuer: &str) -> String {

@@ -20,6 +20,12 @@ pub(crate) enum PageError {
         error: OAuthError,
         url: String,
     },
+    /// The response of the identity provider was an error, or is forged: the browser chooses it. The page has a link to the URL of the
+    /// client, if the sign-in is for one.
+    Callback {
+        error: OAuthError,
+        url: Option<String>,
+    },
     /// The sign-in of a person for the page of grants failed.
     SignIn(OAuthError),
     /// The client is unknown.
@@ -51,6 +57,10 @@ impl PageError {
                 };
                 (status, text, Some(error.description))
             }
+            Self::Callback { error, .. } => match error.code {
+                ErrorCode::AccessDenied => (StatusCode::FORBIDDEN, texts.error_denied, Some(error.description)),
+                _ => (StatusCode::BAD_REQUEST, texts.error_internal, Some(error.description)),
+            },
             Self::UnknownClient => (StatusCode::BAD_REQUEST, texts.error_client, None),
             Self::Document => (StatusCode::BAD_REQUEST, texts.error_document, None),
             Self::Expired => (StatusCode::BAD_REQUEST, texts.error_expired, None),
@@ -60,6 +70,7 @@ impl PageError {
         };
         let link = match &self {
             Self::Client { url, .. } => Some(url.as_str()),
+            Self::Callback { url, .. } => url.as_deref(),
             _ => None,
         };
         ErrorPage { status, language, text, detail, link }.render()

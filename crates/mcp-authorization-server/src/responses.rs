@@ -32,6 +32,14 @@ pub(crate) fn error_response(error: &OAuthError) -> HttpResponse {
     response
 }
 
+/// Creates an error response to a program that has reached a limit of an hour.
+pub(crate) fn too_many_requests(error: &OAuthError) -> HttpResponse {
+    let mut response = error_response(error);
+    *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
+    set(&mut response, header::RETRY_AFTER, "3600");
+    response
+}
+
 /// Creates a redirect of the browser, which uses GET (RFC 9700, section 4.12: not 307). `None` if the URL is not a header value.
 pub(crate) fn redirect(url: &str) -> Option<HttpResponse> {
     let location = HeaderValue::try_from(url).ok()?;

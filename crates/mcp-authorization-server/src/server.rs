@@ -27,6 +27,7 @@ use crate::{
     parameters::MAX_BYTES,
     responses::{
         HttpResponse, allow_any_origin, error_response, json_response, method_not_allowed, preflight, response, set,
+        too_many_requests,
     },
     seal::SERVER,
     sign_in::SignIns,
@@ -312,8 +313,11 @@ impl AuthorizationServer {
         if !has_content_type(request.headers(), "application/json") {
             return Err(OAuthError::new(ErrorCode::InvalidClientMetadata, "the content type must be application/json"));
         }
-        let registered = self.clients.register(request.body(), context.address, context.now).await;
-        Ok(json_response(StatusCode::CREATED, &registered.map_err(client_error)?))
+        match self.clients.register(request.body(), context.address, context.now).await {
+            Ok(registered) => Ok(json_response(StatusCode::CREATED, &registered)),
+            Err(error @ ClientError::Limited) => Ok(too_many_requests(&client_error(error))),
+            Err(error) => Err(client_error(error)),
+        }
     }
 
     /// Authenticates the client of a request by one method. Returns its id.

@@ -52,14 +52,14 @@ impl AuthorizationServer {
         if parameters.get("iss").is_some_and(|iss| iss != self.sign_ins.upstream.issuer()) {
             tracing::warn!("a response came from another issuer than the identity provider");
             let error = OAuthError::new(ErrorCode::ServerError, "the sign-in failed at the identity provider");
-            return target.fail(error, context);
+            return target.reject(error, context);
         }
         if let Some(error) = parameters.get("error") {
-            return target.fail(denied(error), context);
+            return target.reject(denied(error), context);
         }
         let Some(code) = parameters.get("code").filter(|code| code.len() <= MAX_CODE_BYTES) else {
             let error = OAuthError::new(ErrorCode::ServerError, "the identity provider returned no code");
-            return target.fail(error, context);
+            return target.reject(error, context);
         };
         let secrets = SignInSecrets { nonce: &nonce, code_verifier: &code_verifier };
         let callback = format!("{}{}", context.issuer, paths::CALLBACK);
@@ -156,6 +156,15 @@ impl AuthorizationServer {
 }
 
 impl Target {
+    /// Returns the response to a callback that reports or causes an error.
+    fn reject(&self, error: OAuthError, context: &RequestContext<'_>) -> Step<HttpResponse> {
+        let url = match self {
+            Self::Client(own) => Some(own.request.error_redirect(&error, context.issuer)),
+            Self::Grants => None,
+        };
+        Err(PageError::Callback { error, url })
+    }
+
     /// Returns the response to an error before the person has signed in.
     pub(super) fn fail(&self, error: OAuthError, context: &RequestContext<'_>) -> Step<HttpResponse> {
         match self {
