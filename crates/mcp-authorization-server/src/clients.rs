@@ -9,13 +9,13 @@ use aws_lc_rs::{constant_time::verify_slices_are_equal, digest};
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use mcp_server::{
     json::{self, Budget},
-    store::{Content, Kind, SealedStore, StoreError, StoreId, StoredValue},
+    store::{Content, Kind, SealedStore, StoreError, StoreId, StoredValue, Version},
 };
-use serde::Deserialize;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 use crate::{
-    Client, ClientKind, DocumentSource, ErrorCode, OAuthError, RedirectUri,
+    Client, ClientKind, DocumentSource, ErrorCode, FetchDocumentError, OAuthError, RedirectUri,
     client_document::{self, is_url},
     client_metadata::ClientMetadata,
     clock::unix_seconds,
@@ -24,12 +24,18 @@ use crate::{
 };
 
 const REGISTERED: Kind = Kind::new("client");
-const DOCUMENT: Kind = Kind::new("client-document");
+const DOCUMENT: Kind = Kind::new("client-metadata");
+/// Documents that are fetched again: their limit cannot be reached by requests with new client ids.
+const REFETCHED: Kind = Kind::new("client-metadata-again");
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// Lifetime of a registration until its first use.
 const UNUSED: Duration = DAY;
 /// Lifetime of a registration from its latest use: the longest of the store.
 const USED: Duration = mcp_server::store::MAX_LIFETIME;
+/// How long a document is used after its lifetime, while it cannot be fetched again.
+const KEPT: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+/// Pause between two attempts to fetch a document again.
+const PAUSE: Duration = Duration::from_secs(5 * 60);
 const HOUR: Duration = Duration::from_secs(60 * 60);
 /// Maximum number of registrations, and of documents that are not in the cache, in an hour: from one network, and in all.
 const PER_NETWORK: u64 = 20;
@@ -78,6 +84,16 @@ pub struct ConfiguredClient {
     pub secret_sha256: Option<String>,
 }
 
+/// The row of a metadata document.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct CachedDocument {
+    client: Client,
+    /// The end of its lifetime, in seconds since 1970.
+    fresh_until: u64,
+    /// The time until which it is used if it cannot be fetched again, in seconds since 1970.
+    kept_until: u64,
+}
+
 /// Credentials in a request to the token or revocation endpoint.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Credentials<'a> {
@@ -96,7 +112,7 @@ pub enum ClientError {
     Store(#[from] StoreError),
     /// The metadata document of the client could not be fetched.
     #[error("the metadata document of the client could not be fetched")]
-    Document(#[from] crate::FetchDocumentError),
+    Document(#[from] FetchDocumentError),
     /// There were too many requests from this address, or in all.
     #[error("too many clients are registered or fetched")]
     Limited,
@@ -162,7 +178,7 @@ impl Clients {
         }
         let unknown =
             OAuthError::new(ErrorCode::InvalidClient, "the client is not registered, or its registration has expired");
-        Ok(self.read(REGISTERED, client_id).await?.ok_or(unknown)?)
+        Ok(self.read(REGISTERED, client_id).await?.map(|(client, _)| client).ok_or(unknown)?)
     }
 
     async fn find_document(
@@ -173,16 +189,62 @@ impl Clients {
         deadline: Option<Instant>,
     ) -> Result<Client, ClientError> {
         client_document::check_url(client_id)?;
-        if let Some(cached) = self.read(DOCUMENT, client_id).await? {
-            return Ok(cached);
+        match self.read::<CachedDocument>(DOCUMENT, client_id).await? {
+            Some((cached, _)) if unix_seconds(now) < cached.fresh_until => Ok(cached.client),
+            Some((cached, version)) => self.fetch_again(cached, version, address, now, deadline).await,
+            None => {
+                self.count(DOCUMENT, address, now).await?;
+                let fetched = self.fetch(client_id, now, deadline).await?;
+                // Another environment may have stored it meanwhile.
+                self.put(DOCUMENT, client_id, &fetched, fetched.kept_for(now)).await?;
+                Ok(fetched.client)
+            }
         }
-        self.count(DOCUMENT, address, now).await?;
+    }
+
+    /// Fetches a document whose lifetime has ended. One request does so; the others use the old document, and all do if that fails.
+    ///
+    /// # Errors
+    ///
+    /// When the new document is invalid, or there is none any more (404, 410); when the store fails.
+    async fn fetch_again(
+        &self,
+        cached: CachedDocument,
+        version: Version,
+        address: Option<IpAddr>,
+        now: SystemTime,
+        deadline: Option<Instant>,
+    ) -> Result<Client, ClientError> {
+        let id = StoreId { kind: DOCUMENT, caller: None, id: cached.client.id.as_bytes() };
+        if matches!(self.count(REFETCHED, address, now).await, Err(ClientError::Limited)) {
+            return Ok(cached.client);
+        }
+        let attempt = CachedDocument { fresh_until: unix_seconds(now + PAUSE), ..cached.clone() };
+        let Some(version) = self.replace(&id, version, &attempt, now).await? else { return Ok(cached.client) };
+        match self.fetch(&cached.client.id, now, deadline).await {
+            Ok(fetched) => {
+                self.replace(&id, version, &fetched, now).await?;
+                Ok(fetched.client)
+            }
+            Err(error) if is_final(&error) => {
+                self.store.delete(&id).await?;
+                Err(error)
+            }
+            Err(_) => Ok(cached.client),
+        }
+    }
+
+    async fn fetch(
+        &self,
+        client_id: &str,
+        now: SystemTime,
+        deadline: Option<Instant>,
+    ) -> Result<CachedDocument, ClientError> {
         let document = self.documents.fetch(client_id, deadline).await?;
         let client = client_document::parse(client_id, &document.body)?;
         let lifetime = client_document::lifetime(document.cache_control.as_deref());
-        // Another environment may have stored it meanwhile.
-        self.put(DOCUMENT, &client, lifetime).await?;
-        Ok(client)
+        let (fresh_until, kept_until) = (unix_seconds(now + lifetime), unix_seconds(now + lifetime + KEPT));
+        Ok(CachedDocument { client, fresh_until, kept_until })
     }
 
     /// Registers a client. Returns the response (RFC 7591, section 3.2.1).
@@ -211,7 +273,7 @@ impl Clients {
             redirect_uris: valid.redirect_uris,
             refreshes: valid.refreshes,
         };
-        self.put(REGISTERED, &client, UNUSED).await?;
+        self.put(REGISTERED, &client.id, &client, UNUSED).await?;
         let grant_types = ["authorization_code", "refresh_token"];
         let mut response = json!({
             "client_id": client.id,
@@ -275,17 +337,56 @@ impl Clients {
         if self.limits.count(&limit, address, now).await? { Ok(()) } else { Err(ClientError::Limited) }
     }
 
-    async fn read(&self, kind: Kind, client_id: &str) -> Result<Option<Client>, ClientError> {
+    async fn read<T: DeserializeOwned>(
+        &self,
+        kind: Kind,
+        client_id: &str,
+    ) -> Result<Option<(T, Version)>, ClientError> {
         let id = StoreId { kind, caller: None, id: client_id.as_bytes() };
-        let Some(StoredValue { value, .. }) = self.store.get(&id).await? else { return Ok(None) };
-        json::read_bytes(&value, Budget::memory(1024 * 1024)).map(Some).map_err(|_| ClientError::Internal)
+        let Some(StoredValue { value, version }) = self.store.get(&id).await? else { return Ok(None) };
+        let row = json::read_bytes(&value, Budget::memory(1024 * 1024)).map_err(|_| ClientError::Internal)?;
+        Ok(Some((row, version)))
     }
 
-    async fn put(&self, kind: Kind, client: &Client, expires_in: Duration) -> Result<(), ClientError> {
-        let value = serde_json::to_vec(client).map_err(|_| ClientError::Internal)?;
-        let id = StoreId { kind, caller: None, id: client.id.as_bytes() };
+    async fn put(
+        &self,
+        kind: Kind,
+        client_id: &str,
+        row: &impl Serialize,
+        expires_in: Duration,
+    ) -> Result<(), ClientError> {
+        let value = serde_json::to_vec(row).map_err(|_| ClientError::Internal)?;
+        let id = StoreId { kind, caller: None, id: client_id.as_bytes() };
         self.store.put_if_absent(&id, Content { value: &value, expires_in, due_in: None }).await?;
         Ok(())
+    }
+
+    /// Replaces the row of a document that has this version. `None` if it has another version.
+    async fn replace(
+        &self,
+        id: &StoreId<'_>,
+        version: Version,
+        row: &CachedDocument,
+        now: SystemTime,
+    ) -> Result<Option<Version>, ClientError> {
+        let value = serde_json::to_vec(row).map_err(|_| ClientError::Internal)?;
+        let content = Content { value: &value, expires_in: row.kept_for(now), due_in: None };
+        Ok(self.store.compare_and_set(id, version, content).await?)
+    }
+}
+
+impl CachedDocument {
+    fn kept_for(&self, now: SystemTime) -> Duration {
+        Duration::from_secs(self.kept_until.saturating_sub(unix_seconds(now)).max(1))
+    }
+}
+
+/// Whether an error says that the old document is no longer valid.
+fn is_final(error: &ClientError) -> bool {
+    match error {
+        ClientError::Document(FetchDocumentError::Status(status)) => matches!(status.as_u16(), 404 | 410),
+        ClientError::OAuth(_) => true,
+        _ => false,
     }
 }
 

@@ -1,7 +1,7 @@
 //! Limits of the rows that anonymous callers cause: registrations, documents of clients, and sign-ins.
 //!
 //! Counters are in the store, so that all environments share them. The networks of callers are divided by a keyed digest into 65,536
-//! groups, each with one counter: a flood from many networks cannot fill the store with counters either. An environment remembers which
+//! groups, each with one counter, and so are the sites of IPv6 networks: a flood from many networks cannot fill the store with counters either. An environment remembers which
 //! limits are reached, so that the rest of a flood sends the store no request.
 
 use std::{
@@ -16,6 +16,9 @@ use mcp_server::store::{Increment, Kind, SealedStore, StoreError, StoreId};
 
 /// Maximum number of remembered limits.
 const MAX_REMEMBERED: usize = 4096;
+
+/// How many times the limit of one network all networks of a site have.
+const NETWORKS_OF_SITE: u64 = 5;
 
 /// A limit of rows of one kind in a window.
 #[derive(Debug, Clone, Copy)]
@@ -35,8 +38,8 @@ pub(crate) struct RowLimits {
     reached: Mutex<HashMap<Counter, SystemTime>>,
 }
 
-/// Kind of the rows, and number of the group of networks; `None` for all.
-type Counter = (Kind, Option<[u8; 2]>);
+/// Kind of the rows, and id of the counter.
+type Counter = (Kind, Vec<u8>);
 
 impl RowLimits {
     pub(crate) fn new(store: SealedStore) -> Self {
@@ -54,33 +57,38 @@ impl RowLimits {
         address: Option<IpAddr>,
         now: SystemTime,
     ) -> Result<bool, StoreError> {
-        let group = self.group(limit.kind, address);
-        let of_group = [&b"network "[..], &group].concat();
-        let counters = [(Some(group), &of_group[..], limit.per_network), (None, b"all", limit.in_all)];
-        if counters.iter().any(|(own, ..)| self.is_reached((limit.kind, *own), now)) {
+        let counters = self.counters(limit, address);
+        if counters.iter().any(|(own, _)| self.is_reached(own, now)) {
             return Ok(false);
         }
-        for (own, id, ceiling) in counters {
+        for (own, ceiling) in counters {
             let increment = Increment { amount: 1, ceiling, window: limit.window };
-            let counted = self.store.increment(&StoreId { kind: limit.kind, caller: None, id }, increment).await?;
+            let id = StoreId { kind: limit.kind, caller: None, id: &own.1 };
+            let counted = self.store.increment(&id, increment).await?;
             if counted.granted == 0 {
-                self.remember((limit.kind, own), now, counted.ends_in.min(limit.window));
+                self.remember(own, now, counted.ends_in.min(limit.window));
                 return Ok(false);
             }
         }
         Ok(true)
     }
 
-    fn group(&self, kind: Kind, address: Option<IpAddr>) -> [u8; 2] {
-        let network = [&b"network of "[..], &address.map(network).unwrap_or_default()].concat();
-        let key = self.store.row_key(&StoreId { kind, caller: None, id: &network });
-        let [first, second, ..] = *key.as_bytes();
-        [first, second]
+    /// Returns the counters of a row with their ceilings: of its network, of its site if it has one, and of all.
+    fn counters(&self, limit: &RowLimit, address: Option<IpAddr>) -> Vec<(Counter, u64)> {
+        let group = |name: &[u8], text: &[u8]| {
+            let id = [name, b" of ", text].concat();
+            let key = self.store.row_key(&StoreId { kind: limit.kind, caller: None, id: &id });
+            (limit.kind, [name, b" ", &key.as_bytes()[..2]].concat())
+        };
+        let own = address.map(network).unwrap_or_default();
+        let site = own.get(..6).map(|site| (group(b"site", site), limit.per_network * NETWORKS_OF_SITE));
+        let all = ((limit.kind, b"all".to_vec()), limit.in_all);
+        [(group(b"network", &own), limit.per_network)].into_iter().chain(site).chain([all]).collect()
     }
 
-    fn is_reached(&self, counter: Counter, now: SystemTime) -> bool {
+    fn is_reached(&self, counter: &Counter, now: SystemTime) -> bool {
         let reached = self.reached.lock().unwrap_or_else(PoisonError::into_inner);
-        reached.get(&counter).is_some_and(|end| now < *end)
+        reached.get(counter).is_some_and(|end| now < *end)
     }
 
     fn remember(&self, counter: Counter, now: SystemTime, ends_in: Duration) {
@@ -100,7 +108,8 @@ impl fmt::Debug for RowLimits {
     }
 }
 
-/// The network of an address: an IPv4 address, or the /64 of an IPv6 address, which one subscriber has.
+/// The network of an address: an IPv4 address, or the /64 of an IPv6 address, which one subscriber has. The first six bytes of the latter
+/// are its site: the /48 that many providers assign.
 fn network(address: IpAddr) -> Vec<u8> {
     match address.to_canonical() {
         IpAddr::V4(address) => address.octets().to_vec(),
@@ -145,12 +154,24 @@ mod tests {
         assert!(counted(0, ipv4(2)).await, "another network");
         // The counters are deleted, and the environments still know the limit.
         sealed().delete(&StoreId { kind: LIMIT.kind, caller: None, id: b"all" }).await.unwrap();
-        let group = environments[0].group(LIMIT.kind, ipv4(1));
-        let id = [&b"network "[..], &group].concat();
+        let (_, id) = environments[0].counters(&LIMIT, ipv4(1)).remove(0).0;
         sealed().delete(&StoreId { kind: LIMIT.kind, caller: None, id: &id }).await.unwrap();
         assert!(!counted(0, ipv4(1)).await && !counted(1, ipv4(1)).await);
         clock.fetch_add(600, Ordering::SeqCst);
         assert!(counted(0, ipv4(1)).await, "the window has ended");
+    }
+
+    #[tokio::test]
+    async fn the_networks_of_an_ipv6_site_have_a_limit_together() {
+        let limits = RowLimits::new(sealed_store(Arc::new(MemoryStore::new())));
+        let address = |site, network| Some(IpAddr::from([0x2001, 0xdb8, site, network, 0, 0, 0, 1]));
+        let mut accepted = 0;
+        for network in 0..100 {
+            accepted += u64::from(limits.count(&LIMIT, address(1, network), at(0)).await.unwrap());
+        }
+
+        assert_eq!(accepted, LIMIT.per_network * NETWORKS_OF_SITE);
+        assert!(limits.count(&LIMIT, address(2, 0), at(0)).await.unwrap());
     }
 
     #[tokio::test]
@@ -169,7 +190,7 @@ mod tests {
         let counters: u64 = rows.split("counters: ").nth(1).unwrap().split([',', ' ']).next().unwrap().parse().unwrap();
         assert!(counters <= LIMIT.in_all + 2, "{rows}");
         // All addresses of an IPv6 network are one, and an IPv4 address in an IPv6 address is the IPv4 address.
-        let group = |address: IpAddr| limits.group(LIMIT.kind, Some(address));
+        let group = |address: IpAddr| limits.counters(&LIMIT, Some(address)).remove(0);
         let in_network = |network, last| IpAddr::from([0x2001, 0xdb8, 0, network, 0, 0, 0, last]);
         assert_eq!(group(in_network(1, 1)), group(in_network(1, 999)));
         assert_ne!(group(in_network(1, 1)), group(in_network(2, 1)));

@@ -19,6 +19,8 @@ struct Setup {
     clients: Clients,
     seconds: Arc<AtomicU64>,
     body: Arc<Mutex<Option<String>>>,
+    /// The status without a body.
+    status: Arc<Mutex<StatusCode>>,
     fetches: Arc<AtomicUsize>,
 }
 
@@ -30,14 +32,15 @@ fn setup(policy: RegistrationPolicy) -> Setup {
         json!({ "client_id": ID, "client_name": "App", "redirect_uris": ["https://app.example/callback"] }).to_string(),
     )));
     let fetches = Arc::new(AtomicUsize::new(0));
-    let (own, count) = (Arc::clone(&body), Arc::clone(&fetches));
+    let status = Arc::new(Mutex::new(StatusCode::NOT_FOUND));
+    let (own, own_status, count) = (Arc::clone(&body), Arc::clone(&status), Arc::clone(&fetches));
     let documents = DocumentSource::new(move |_, _| {
         count.fetch_add(1, Ordering::SeqCst);
         let fetched = match own.lock().unwrap().clone() {
             Some(body) => {
                 Ok(FetchedDocument { body: body.into_bytes(), cache_control: Some("max-age=600".to_owned()) })
             }
-            None => Err(FetchDocumentError::Status(StatusCode::NOT_FOUND)),
+            None => Err(FetchDocumentError::Status(*own_status.lock().unwrap())),
         };
         Box::pin(async { fetched })
     });
@@ -50,7 +53,13 @@ fn setup(policy: RegistrationPolicy) -> Setup {
             .then(|| BASE64_URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, b"s3cret"))),
     });
     let clients = Clients::new(configured.to_vec(), policy, documents, sealed_store(Arc::new(store)));
-    Setup { clients, seconds, body, fetches }
+    Setup { clients, seconds, body, status, fetches }
+}
+
+impl Setup {
+    fn now(&self) -> SystemTime {
+        at(self.seconds.load(Ordering::SeqCst))
+    }
 }
 
 fn known() -> RegistrationPolicy {
@@ -70,7 +79,7 @@ fn address(last: u8) -> Option<IpAddr> {
 #[tokio::test]
 async fn a_document_is_fetched_once_and_again_after_its_lifetime() {
     let setup = setup(known());
-    let find = || setup.clients.find(ID, None, at(5), None);
+    let find = || setup.clients.find(ID, None, setup.now(), None);
 
     assert_eq!(find().await.unwrap().name.as_deref(), Some("App"));
     *setup.body.lock().unwrap() = None;
@@ -79,6 +88,48 @@ async fn a_document_is_fetched_once_and_again_after_its_lifetime() {
 
     setup.seconds.fetch_add(601, Ordering::SeqCst);
     assert!(matches!(find().await, Err(ClientError::Document(_))));
+    assert!(matches!(find().await, Err(ClientError::Document(_))), "it is not kept");
+}
+
+#[tokio::test]
+async fn a_document_that_cannot_be_fetched_again_is_used_for_a_week() {
+    let setup = setup(known());
+    let find = || setup.clients.find(ID, address(1), setup.now(), None);
+    find().await.unwrap();
+    let valid = setup.body.lock().unwrap().take();
+    *setup.status.lock().unwrap() = StatusCode::SERVICE_UNAVAILABLE;
+    setup.seconds.fetch_add(601, Ordering::SeqCst);
+
+    for _ in 0..3 {
+        assert_eq!(find().await.unwrap().name.as_deref(), Some("App"));
+    }
+    assert_eq!(setup.fetches.load(Ordering::SeqCst), 2, "the next attempt is five minutes later");
+    // New client ids of the same network reach their limit, and not that of known ones.
+    for number in 0..PER_NETWORK {
+        let id = format!("https://a{number}.example/client.json");
+        let _ = setup.clients.find(&id, address(1), setup.now(), None).await;
+    }
+    setup.seconds.fetch_add(301, Ordering::SeqCst);
+    *setup.body.lock().unwrap() = valid.map(|body| body.replace("App", "New"));
+    assert_eq!(find().await.unwrap().name.as_deref(), Some("New"));
+    setup.body.lock().unwrap().take();
+    setup.seconds.fetch_add(600 + KEPT.as_secs() - 1, Ordering::SeqCst);
+    assert!(find().await.is_ok());
+    setup.seconds.fetch_add(1, Ordering::SeqCst);
+    assert!(find().await.is_err(), "a week later");
+}
+
+#[tokio::test]
+async fn a_new_document_that_is_invalid_ends_the_old_one() {
+    let setup = setup(known());
+    let find = || setup.clients.find(ID, None, setup.now(), None);
+    find().await.unwrap();
+    *setup.body.lock().unwrap() = Some("{}".to_owned());
+    setup.seconds.fetch_add(601, Ordering::SeqCst);
+
+    for _ in 0..2 {
+        assert!(matches!(find().await, Err(ClientError::OAuth(_))));
+    }
 }
 
 #[tokio::test]
