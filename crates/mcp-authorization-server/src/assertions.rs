@@ -15,7 +15,7 @@ use mcp_server::{
 use serde_json::{Value, json};
 
 use crate::{
-    AuthorizationServer, ErrorCode, GrantError, Granted, OAuthError, Parameters, RequestContext, Resources,
+    AuthorizationServer, ClientKind, ErrorCode, GrantError, Granted, OAuthError, Parameters, RequestContext, Resources,
     clock::unix_seconds,
     server::{grant_error, unavailable},
     upstream::subject,
@@ -109,7 +109,14 @@ impl Assertions {
         }
         self.use_once(&person, now).await?;
         let subject = subject(&person.issuer, &person.subject);
-        Ok(Granted { subject, resource: resource.url.clone(), scopes: permitted, refresh_token: None, check: None })
+        Ok(Granted {
+            subject,
+            resource: resource.url.clone(),
+            scopes: permitted,
+            client: ClientKind::Configured,
+            refresh_token: None,
+            check: None,
+        })
     }
 
     /// Marks an assertion as used.

@@ -296,7 +296,7 @@ impl Clients {
     ///
     /// When the store fails.
     pub(crate) async fn extend(&self, client_id: &str) -> Result<(), StoreError> {
-        if is_url(client_id) || self.configured.iter().any(|(own, _)| own.id == client_id) {
+        if is_url(client_id) || self.is_configured(client_id) {
             return Ok(());
         }
         let id = StoreId { kind: REGISTERED, caller: None, id: client_id.as_bytes() };
@@ -324,6 +324,11 @@ impl Clients {
             }
             (Some(_), None) | (None, Some(_)) => failed,
         }
+    }
+
+    /// Whether the configuration has a client.
+    pub(crate) fn is_configured(&self, client_id: &str) -> bool {
+        self.configured.iter().any(|(own, _)| own.id == client_id)
     }
 
     /// Whether a client has a secret.

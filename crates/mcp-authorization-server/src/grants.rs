@@ -36,8 +36,8 @@ use mcp_server::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AuthorizationRequest, ClientSummary, ErrorCode, OAuthError, Resource, Sealer, clock::unix_seconds, random,
-    seal::Purpose,
+    AuthorizationRequest, ClientKind, ClientSummary, ErrorCode, OAuthError, Resource, Sealer, clock::unix_seconds,
+    random, seal::Purpose,
 };
 
 pub(crate) use check::DueCheck;
@@ -50,13 +50,15 @@ const CODE_LIFETIME: Duration = Duration::from_secs(60);
 /// Maximum number of attempts of a state change. A lost race ends after one more read, because the row has changed.
 const ATTEMPTS: usize = 8;
 const NO_TIME: Duration = Duration::from_secs(1);
+/// Lifetime of a grant whose person the identity provider cannot be asked for.
+const UNCHECKED_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Lifetimes of refresh tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RefreshLifetimes {
     /// How long an unused token is valid: at most 90 days.
     pub idle: Duration,
-    /// How long a grant can be refreshed in all.
+    /// How long a grant can be refreshed in all: a day if the identity provider issues no refresh token.
     pub total: Duration,
     /// How long a used token returns its successor.
     pub grace: Duration,
@@ -115,6 +117,8 @@ pub struct Granted {
     pub resource: String,
     /// Scopes of the access token.
     pub scopes: Vec<String>,
+    /// How the client was known at the sign-in.
+    pub(crate) client: ClientKind,
     /// The next refresh token; `None` if the client gets none.
     pub refresh_token: Option<String>,
     /// The check of the person that must be made first. `None` if the last one was less than an hour ago.
@@ -335,7 +339,11 @@ impl Grants {
     /// Lifetime of a family's row from now.
     fn remaining(&self, grant: &Grant, now: SystemTime) -> Duration {
         let age = Duration::from_secs(unix_seconds(now).saturating_sub(grant.created));
-        self.lifetimes.idle.min(self.lifetimes.total.saturating_sub(age)).max(NO_TIME)
+        let total = match grant.upstream {
+            Some(_) => self.lifetimes.total,
+            None => self.lifetimes.total.min(UNCHECKED_LIFETIME),
+        };
+        self.lifetimes.idle.min(total.saturating_sub(age)).max(NO_TIME)
     }
 
     fn granted(
@@ -351,7 +359,8 @@ impl Grants {
             true => Some(self.seal(issuer, Purpose::RefreshToken, TokenContent { generation, ..content })?),
             false => None,
         };
-        Ok(Granted { subject, resource: grant.request.resource, scopes, refresh_token, check: None })
+        let (resource, client) = (grant.request.resource, grant.client.kind);
+        Ok(Granted { subject, resource, scopes, client, refresh_token, check: None })
     }
 
     fn seal(&self, issuer: &str, purpose: Purpose, content: TokenContent) -> Result<String, GrantError> {

@@ -16,8 +16,9 @@ use mcp_server::{
 use serde_json::json;
 
 use crate::{
-    ClientError, Clients, ConfiguredClient, DocumentSource, ErrorCode, GrantError, Grants, KeyRing, OAuthError,
-    Parameters, RefreshLifetimes, RegistrationPolicy, Resources, Sealer, Source, Upstream, UpstreamError,
+    ClientError, ClientKind, Clients, ConfiguredClient, DocumentSource, ErrorCode, GrantError, Grants, KeyRing,
+    OAuthError, Parameters, RefreshLifetimes, RegistrationPolicy, Resource, Resources, Sealer, Source, Upstream,
+    UpstreamError,
     access_token::AccessToken,
     assertions::{Assertions, GRANT_TYPE},
     clients::{Credentials, MAX_REGISTRATION_BYTES},
@@ -207,9 +208,12 @@ impl AuthorizationServer {
         let resources = self.resources.get(context.now).await;
         let resources = resources.map_err(|error| unavailable("the resources could not be read", error.as_ref()))?;
         let resource = parameters.get("resource").map(|url| resources.find(Some(url))).transpose()?;
+        // Read before a code or refresh token is used up.
+        let keys = self.keys.get(context.now).await;
+        let keys = keys.map_err(|error| unavailable("the signing keys could not be read", error.as_ref()))?;
         let missing = |description| OAuthError::new(ErrorCode::InvalidRequest, description);
         let (issuer, now) = (context.issuer, context.now);
-        let granted = match parameters.get("grant_type") {
+        let mut granted = match parameters.get("grant_type") {
             Some("authorization_code") => {
                 let code = parameters.get("code").ok_or(missing("the parameter code is missing"))?;
                 let of_code = CodeRequest {
@@ -228,9 +232,14 @@ impl AuthorizationServer {
                 let token = parameters.get("refresh_token").ok_or(missing("the parameter refresh_token is missing"))?;
                 let scope = parameters.get("scope");
                 let refreshed = self.grants.refresh(issuer, token, &client_id, resource, scope, now).await;
-                let granted = refreshed.map_err(grant_error)?;
+                let mut granted = refreshed.map_err(grant_error)?;
                 if let Some(check) = &granted.check {
-                    self.check_person(check, &client_id, context).await.map_err(grant_error)?;
+                    let resource = resources.find(Some(&granted.resource))?;
+                    let permitted =
+                        self.check_person(check, resource, &client_id, context).await.map_err(grant_error)?;
+                    if let Some(permitted) = permitted {
+                        granted.scopes.retain(|scope| permitted.contains(scope));
+                    }
                 }
                 granted
             }
@@ -243,10 +252,12 @@ impl AuthorizationServer {
                 return Err(OAuthError::new(ErrorCode::UnsupportedGrantType, description));
             }
         };
-        // The resource may have been removed since the grant.
-        resources.find(Some(&granted.resource))?;
-        let keys = self.keys.get(now).await;
-        let keys = keys.map_err(|error| unavailable("the signing keys could not be read", error.as_ref()))?;
+        // The client, the resource or its scopes may have been removed since the grant.
+        if granted.client == ClientKind::Configured && !self.clients.is_configured(&client_id) {
+            return Err(OAuthError::new(ErrorCode::InvalidClient, "the client is not configured any more"));
+        }
+        let resource = resources.find(Some(&granted.resource))?;
+        granted.scopes.retain(|scope| resource.scopes.iter().any(|own| own.name == *scope));
         let token = AccessToken {
             issuer,
             subject: &granted.subject,
@@ -268,30 +279,50 @@ impl AuthorizationServer {
         Ok(json_response(StatusCode::OK, &body))
     }
 
-    /// Asks the identity provider whether a person may still sign in, and revokes the grant if not.
+    /// Asks the identity provider whether a person may still sign in, and revokes the grant if not. Returns the scopes that the person may
+    /// have now; `None` if the provider returns no valid ID token.
     async fn check_person(
         &self,
         check: &DueCheck,
+        resource: &Resource,
         client_id: &str,
         context: &RequestContext<'_>,
-    ) -> Result<(), GrantError> {
-        let (issuer, now) = (context.issuer, context.now);
-        match self.sign_ins.upstream.refresh(check.refresh_token(), now, context.deadline).await {
-            Ok(Some(next)) => self.grants.pass_check(issuer, check, &next, now).await,
-            Ok(None) => Ok(()),
+    ) -> Result<Option<Vec<String>>, GrantError> {
+        let (issuer, now, upstream) = (context.issuer, context.now, &self.sign_ins.upstream);
+        let kept = |error: &UpstreamError| {
+            let error = error_chain(error);
+            tracing::warn!(error, "the identity provider could not be asked for a person: the grant is kept");
+        };
+        let refreshed = match upstream.refresh(check.refresh_token(), now, context.deadline).await {
+            Ok(refreshed) => refreshed,
             Err(UpstreamError::Rejected) => {
                 tracing::info!(
                     client.id = client_id,
                     "the identity provider has ended a sign-in: its grant is revoked"
                 );
-                Err(self.grants.fail_check(issuer, check).await)
+                return Err(self.grants.fail_check(issuer, check).await);
             }
             Err(error) => {
-                let error = error_chain(&error);
-                tracing::warn!(error, "the identity provider could not be asked for a person: the grant is kept");
-                Ok(())
+                kept(&error);
+                return Ok(None);
             }
+        };
+        let permitted = match refreshed.principal {
+            Some(Ok(person)) if subject(upstream.issuer(), &person.subject) != check.subject() => {
+                return Err(self.grants.fail_check(issuer, check).await);
+            }
+            Some(Ok(person)) => Some(resource.permitted_scopes(&resource.requested_scopes(None)?, &person)),
+            Some(Err(error)) => {
+                kept(&error);
+                None
+            }
+            None => None,
+        };
+        let next = refreshed.refresh_token.as_ref().map(|own| own.0.as_str());
+        if next.is_some() || permitted.is_some() {
+            self.grants.pass_check(issuer, check, next, permitted.as_deref(), now).await?;
         }
+        Ok(permitted)
     }
 
     async fn revoke(&self, request: &Request<Bytes>, context: &RequestContext<'_>) -> Result<HttpResponse, OAuthError> {

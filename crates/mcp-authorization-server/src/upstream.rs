@@ -123,6 +123,15 @@ pub(crate) struct Person {
     pub(crate) refresh_token: Option<RefreshToken>,
 }
 
+/// A person whom the provider still signs in.
+#[derive(Debug)]
+pub(crate) struct Refreshed {
+    /// The next refresh token; `None` if the last one stays valid.
+    pub(crate) refresh_token: Option<RefreshToken>,
+    /// The claims of the ID token, if the response has one.
+    pub(crate) principal: Option<Result<Arc<Principal>, UpstreamError>>,
+}
+
 /// A refresh token of the provider. `Debug` redacts it.
 pub(crate) struct RefreshToken(pub(crate) String);
 
@@ -217,7 +226,7 @@ impl Upstream {
         Ok(Person { principal, refresh_token: response.refresh_token.map(RefreshToken) })
     }
 
-    /// Asks whether a person may still sign in, by a refresh token. Returns the next one; `None` if this one stays valid.
+    /// Asks whether a person may still sign in, by a refresh token.
     ///
     /// # Errors
     ///
@@ -228,11 +237,28 @@ impl Upstream {
         refresh_token: &str,
         now: SystemTime,
         deadline: Option<Instant>,
-    ) -> Result<Option<String>, UpstreamError> {
+    ) -> Result<Refreshed, UpstreamError> {
         let metadata = self.metadata(now, deadline).await?;
         let parameters = [("grant_type", Some("refresh_token")), ("refresh_token", Some(refresh_token))];
         let response = self.token_request(&metadata, &parameters, now, deadline).await?;
-        Ok(response.refresh_token.filter(|next| next != refresh_token))
+        let principal = match response.id_token {
+            Some(id_token) => Some(self.refreshed_person(&id_token, now, deadline).await),
+            None => None,
+        };
+        let next = response.refresh_token.filter(|next| next != refresh_token);
+        Ok(Refreshed { refresh_token: next.map(RefreshToken), principal })
+    }
+
+    /// Verifies an ID token that was refreshed. It has no nonce (OpenID Connect Core, section 12.2).
+    async fn refreshed_person(
+        &self,
+        id_token: &str,
+        now: SystemTime,
+        deadline: Option<Instant>,
+    ) -> Result<Arc<Principal>, UpstreamError> {
+        let principal = self.verifier.verify(id_token, "", now, deadline).await.map_err(UpstreamError::IdToken)?;
+        self.check_client(&principal)?;
+        Ok(principal)
     }
 
     /// Sends a request to the token endpoint, as the confidential client.
@@ -283,6 +309,11 @@ impl Upstream {
         if !is_own {
             return Err(UpstreamError::OtherSignIn("its nonce is missing or another one"));
         }
+        self.check_client(person)
+    }
+
+    fn check_client(&self, person: &Principal) -> Result<(), UpstreamError> {
+        let text = |name: &str| person.claims.get(name).and_then(Value::as_str);
         let is_audience = match person.claims.get("aud") {
             Some(Value::Array(list)) => list.len() == 1 || text("azp").is_some(),
             _ => true,

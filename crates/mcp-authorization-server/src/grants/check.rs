@@ -21,6 +21,11 @@ impl DueCheck {
         Self { subject: subject.to_owned(), grant: grant.to_owned(), refresh_token }
     }
 
+    /// The person: a subject of this server.
+    pub(crate) fn subject(&self) -> &str {
+        &self.subject
+    }
+
     /// Returns the refresh token of the identity provider.
     pub(crate) fn refresh_token(&self) -> &str {
         &self.refresh_token
@@ -28,24 +33,34 @@ impl DueCheck {
 }
 
 impl Grants {
-    /// Stores the next refresh token of the identity provider.
+    /// Stores the next refresh token of the identity provider, if there is one, and drops scopes that are not `permitted` any more.
     ///
     /// # Errors
     ///
-    /// When the grant was revoked meanwhile, or the store fails.
+    /// [`ErrorCode::InvalidGrant`](crate::ErrorCode::InvalidGrant) when the grant was revoked meanwhile, or has no scope left and is revoked;
+    /// when the store fails.
     pub(crate) async fn pass_check(
         &self,
         issuer: &str,
         check: &DueCheck,
-        next: &str,
+        next: Option<&str>,
+        permitted: Option<&[String]>,
         now: SystemTime,
     ) -> Result<(), GrantError> {
         let owner = Principal::new(issuer, &check.subject);
         let id = row(&owner, &check.grant);
         for _ in 0..ATTEMPTS {
             let Some((mut grant, version)) = self.read(&id).await? else { return Err(INVALID_TOKEN.into()) };
-            if let Some(upstream) = &mut grant.upstream {
+            if let (Some(upstream), Some(next)) = (&mut grant.upstream, next) {
                 next.clone_into(&mut upstream.refresh_token);
+            }
+            if let Some(permitted) = permitted
+                && !grant.scopes.is_empty()
+            {
+                grant.scopes.retain(|scope| permitted.contains(scope));
+                if grant.scopes.is_empty() {
+                    return Err(self.fail_check(issuer, check).await);
+                }
             }
             if self.replace(&id, version, &grant, now).await? {
                 return Ok(());

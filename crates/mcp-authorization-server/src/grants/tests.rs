@@ -219,7 +219,7 @@ async fn of_a_thousand_concurrent_refreshes_one_asks_the_identity_provider() {
         let expected = if round == 0 { UPSTREAM_TOKEN.to_owned() } else { format!("next {round}") };
         assert_eq!(check.refresh_token(), expected);
         let next = format!("next {}", round + 1);
-        environments[1].pass_check(ISSUER, check, &next, store.now()).await.unwrap();
+        environments[1].pass_check(ISSUER, check, Some(&next), None, store.now()).await.unwrap();
         token = refreshed[999].refresh_token.clone().unwrap();
         assert!(!store.has_written(&next) && !format!("{refreshed:?}").contains(&expected));
     }

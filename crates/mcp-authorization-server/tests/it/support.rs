@@ -97,15 +97,39 @@ impl World {
         Self::environment_of(&self.upstream, &self.store, &self.documents)
     }
 
+    /// One more environment with other resources and clients of the configuration.
+    pub(crate) fn environment_with(&self, resources: &Value, clients: Vec<ConfiguredClient>) -> AuthorizationServer {
+        Self::configured(&self.upstream, &self.store, &self.documents, resources, clients)
+    }
+
     fn environment_of(
         upstream: &TestIssuer,
         store: &Arc<dyn Store>,
         documents: &DocumentSource,
     ) -> AuthorizationServer {
+        let portal = ConfiguredClient {
+            id: "portal".to_owned(),
+            name: "Portal".to_owned(),
+            redirect_uris: vec![CALLBACK.to_owned().try_into().unwrap()],
+            // SHA-256 of `s3cret`.
+            secret_sha256: Some("HsHCa1DV08WNlYMYGvgHZlX-AHVr9yhZQLo2cPmfy6A".to_owned()),
+        };
+        Self::configured(upstream, store, documents, &resources(), vec![portal])
+    }
+
+    fn configured(
+        upstream: &TestIssuer,
+        store: &Arc<dyn Store>,
+        documents: &DocumentSource,
+        resources: &Value,
+        clients: Vec<ConfiguredClient>,
+    ) -> AuthorizationServer {
+        let resources = resources.to_string();
         AuthorizationServer::new(
             Settings {
-                resources: Source::new(Duration::MAX, || {
-                    Box::pin(async { Resources::parse(&resources().to_string()).map_err(Into::into) })
+                resources: Source::new(Duration::MAX, move || {
+                    let resources = resources.clone();
+                    Box::pin(async move { Resources::parse(&resources).map_err(Into::into) })
                 }),
                 keys: Source::new(Duration::MAX, || {
                     Box::pin(async { KeyRing::parse(&signing_keys()).map_err(Into::into) })
@@ -117,13 +141,7 @@ impl World {
                     provider: Provider::Other,
                 })
                 .unwrap(),
-                clients: vec![ConfiguredClient {
-                    id: "portal".to_owned(),
-                    name: "Portal".to_owned(),
-                    redirect_uris: vec![CALLBACK.to_owned().try_into().unwrap()],
-                    // SHA-256 of `s3cret`.
-                    secret_sha256: Some("HsHCa1DV08WNlYMYGvgHZlX-AHVr9yhZQLo2cPmfy6A".to_owned()),
-                }],
+                clients,
                 registration: RegistrationPolicy::Known(Vec::new()),
                 documents: documents.clone(),
                 token_lifetime: Duration::from_secs(600),
@@ -358,7 +376,7 @@ pub(crate) fn encode(pairs: &[(&str, &str)]) -> String {
     pairs.iter().map(|(name, value)| format!("{}={}", encoded(name), encoded(value))).collect::<Vec<_>>().join("&")
 }
 
-fn resources() -> Value {
+pub(crate) fn resources() -> Value {
     json!([
         {
             "url": RESOURCE, "name": "Event <logger>",

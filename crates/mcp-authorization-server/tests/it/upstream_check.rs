@@ -8,7 +8,7 @@ use mcp_testing::IssuerResponse;
 use serde_json::{Value, json};
 
 use crate::support::{
-    Browser, World, authorization_query, code_request, form_request, location, parameter, refresh_request,
+    Browser, World, authorization_query, code_request, form_request, location, parameter, refresh_request, resources,
 };
 
 const HOUR: u64 = 60 * 60;
@@ -142,6 +142,63 @@ async fn without_a_refresh_token_of_the_identity_provider_it_is_not_asked() {
     let asked = world.upstream.requests("/token");
     world.pass(2 * HOUR);
 
-    assert_eq!(refresh(&world, &refresh_token(&tokens)).await.0, StatusCode::OK);
-    assert_eq!(world.upstream.requests("/token"), asked);
+    let (status, tokens) = refresh(&world, &refresh_token(&tokens)).await;
+    assert_eq!((status, world.upstream.requests("/token")), (StatusCode::OK, asked));
+    world.pass(21 * HOUR);
+    let token = refresh_token(&refresh(&world, &refresh_token(&tokens)).await.1);
+    world.pass(2 * HOUR);
+    assert_eq!(refresh(&world, &token).await.1["error"], "invalid_grant", "a day after the sign-in");
+}
+
+#[tokio::test]
+async fn a_person_keeps_the_scopes_that_the_claims_still_permit() {
+    for (groups, subject, expected) in [
+        (json!(["staff"]), "ada", Ok("events:read events:write")),
+        (json!([]), "ada", Ok("events:read")),
+        (json!(["staff"]), "bob", Err("invalid_grant")),
+    ] {
+        let world = World::new().await;
+        let mut token = refresh_token(&world.tokens(&Browser::default()).await);
+        world.pass(HOUR);
+        let id_token = world.id_token("", |claims| {
+            claims.as_object_mut().unwrap().remove("nonce");
+            claims["groups"] = groups.clone();
+            claims["sub"] = json!(subject);
+        });
+        world.upstream.set_response("/token", IssuerResponse::json(&json!({ "id_token": id_token })));
+
+        // The second request asks nothing.
+        for _ in 0..2 {
+            let (_, body) = refresh(&world, &token).await;
+            match expected {
+                Ok(expected) => {
+                    assert_eq!(body["scope"], expected, "{body}");
+                    token = refresh_token(&body);
+                }
+                Err(expected) => assert_eq!(body["error"], expected),
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_removed_scope_or_client_gets_no_token() {
+    let world = World::new().await;
+    let browser = Browser::default();
+    let mut fewer = resources();
+    fewer[0]["scopes"].as_array_mut().unwrap().retain(|scope| scope["name"] != "events:write");
+    fewer[0]["claims"] = json!([]);
+    let environment = world.environment_with(&fewer, Vec::new());
+    let token = refresh_token(&world.tokens(&browser).await);
+    let response = world.send_to(&environment, form_request("/token", &refresh_request(&token))).await;
+    let refreshed: Value = serde_json::from_slice(response.body()).unwrap();
+    assert_eq!(refreshed["scope"], "events:read");
+
+    let query = authorization_query(&[("client_id", Some("portal"))]);
+    let code = parameter(&world.sign_in(&browser, &query, "ada").await, "code");
+    let mut request = code_request(&code);
+    request.retain(|(name, _)| *name != "client_id");
+    request.push(("client_id", "portal"));
+    let response = world.send_to(&environment, form_request("/token", &request)).await;
+    assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
 }
