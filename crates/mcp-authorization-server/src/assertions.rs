@@ -26,8 +26,10 @@ pub(crate) const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer
 /// Profile of the grant type, in the metadata.
 pub(crate) const GRANT_PROFILE: &str = "urn:ietf:params:oauth:grant-profile:id-jag";
 const USED: Kind = Kind::new("assertion");
-/// Maximum time until an assertion expires: its id is stored for as long.
+/// Maximum time until an assertion expires.
 const MAX_LIFETIME: Duration = Duration::from_secs(60 * 60);
+/// How long the id of an assertion is stored after it has expired: the clock of another environment may be behind.
+const CLOCK_SKEW: Duration = Duration::from_secs(60);
 const MAX_ID_BYTES: usize = 256;
 
 /// The issuers whose assertions are accepted.
@@ -86,7 +88,9 @@ impl Assertions {
             Some(Value::Array(list)) => list.len() == 1 && list[0] == issuer,
             _ => false,
         };
-        if !is_audience || text("client_id") != Some(request.client_id) {
+        // A list is valid JSON, too: ignored, it would limit nothing.
+        let is_text = |name: &str| person.claims.get(name).is_none_or(Value::is_string);
+        if !is_audience || text("client_id") != Some(request.client_id) || !is_text("resource") || !is_text("scope") {
             return Err(INVALID);
         }
         let url = match (text("resource"), request.resource) {
@@ -130,7 +134,7 @@ impl Assertions {
         }
         let id = format!("{} {id}", person.issuer);
         let row = StoreId { kind: USED, caller: None, id: id.as_bytes() };
-        let content = Content { value: b"", expires_in: expires_in.max(Duration::from_secs(1)), due_in: None };
+        let content = Content { value: b"", expires_in: expires_in + CLOCK_SKEW, due_in: None };
         let used = self.store.put_if_absent(&row, content).await;
         match used.map_err(|error| grant_error(GrantError::Store(error)))? {
             Some(_) => Ok(()),

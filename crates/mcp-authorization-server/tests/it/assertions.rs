@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use mcp_auth::{OidcConfig, Verifier};
-use mcp_authorization_server::AuthorizationServer;
+use mcp_authorization_server::{AuthorizationServer, RequestContext};
 use mcp_testing::{IssuerResponse, TestIssuer};
 use serde_json::{Value, json};
 
@@ -73,6 +73,23 @@ async fn an_assertion_gives_one_token_without_a_sign_in() {
         company.world.send_to(&company.server, request).await
     };
     assert!(text(&metadata).contains("urn:ietf:params:oauth:grant-profile:id-jag") && text(&metadata).contains(GRANT));
+}
+
+#[tokio::test]
+async fn an_assertion_is_used_once_also_where_the_clock_is_behind() {
+    let company = Company::new().await;
+    let assertion = company.assertion(|_, _| {});
+    assert_eq!(company.redeem(&assertion).await.0, StatusCode::OK);
+    let context =
+        RequestContext { issuer: company.world.issuer(), address: None, now: SystemTime::now(), deadline: None };
+    let mut request = form_request("/token", &[("grant_type", GRANT), ("assertion", &assertion)]);
+    request.headers_mut().insert("authorization", CREDENTIALS.parse().unwrap());
+
+    // For the store, the assertion has expired.
+    company.world.pass(330);
+    let again = company.server.handle(&request, &context).await;
+
+    assert!(text(&again).contains("invalid_grant"), "{}", text(&again));
 }
 
 /// The claims of the access token, which other tests verify.
@@ -155,6 +172,10 @@ async fn forged_and_foreign_assertions_are_rejected() {
         ("no expiry", remove("exp")),
         ("valid for a day", set("exp", json!(now + 86_400))),
         ("not valid yet", set("nbf", json!(now + 3_600))),
+        ("a list of resources", set("resource", json!([RESOURCE]))),
+        ("a resource that is null", set("resource", Value::Null)),
+        ("a list of scopes", set("scope", json!(["events:read"]))),
+        ("a scope that is null", set("scope", Value::Null)),
         ("bound to a key", set("cnf", json!({ "jkt": "x" }))),
     ] {
         let (status, body) = company.redeem(&company.assertion(change)).await;
