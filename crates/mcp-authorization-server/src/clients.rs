@@ -42,15 +42,23 @@ const PER_NETWORK: u64 = 20;
 const IN_ALL: u64 = 1000;
 /// Maximum size of a registration request, in bytes.
 pub(crate) const MAX_REGISTRATION_BYTES: usize = 16 * 1024;
-/// Hosts of well-known clients, whose redirect URIs may be registered without a review.
-const KNOWN_HOSTS: [&str; 5] = ["chatgpt.com", "claude.ai", "claude.com", "insiders.vscode.dev", "vscode.dev"];
+/// Redirect URIs of well-known clients, which may be registered without a review. Other URLs on their hosts may redirect elsewhere.
+const KNOWN_URIS: [&str; 5] = [
+    "https://chatgpt.com/connector_platform_oauth_redirect",
+    "https://claude.ai/api/mcp/auth_callback",
+    "https://claude.com/api/mcp/auth_callback",
+    "https://insiders.vscode.dev/redirect",
+    "https://vscode.dev/redirect",
+];
+/// Start of the redirect URIs of ChatGPT's connectors, which end with the id of the connector.
+const CHATGPT_CONNECTORS: &str = "https://chatgpt.com/connector/oauth/";
 
 /// Which clients may register themselves (RFC 7591).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RegistrationPolicy {
     /// None.
     Off,
-    /// Clients whose redirect URIs are all on loopback, on a host of well-known clients, or on one of these hosts.
+    /// Clients whose redirect URIs are all on loopback, those of well-known clients, or on one of these hosts.
     Known(Vec<String>),
     /// All.
     Open,
@@ -61,12 +69,15 @@ impl RegistrationPolicy {
         match self {
             Self::Off => false,
             Self::Open => true,
-            Self::Known(hosts) => {
-                let host = uri.host();
-                uri.is_loopback() || KNOWN_HOSTS.contains(&host.as_str()) || hosts.contains(&host)
-            }
+            Self::Known(hosts) => uri.is_loopback() || is_well_known(uri.as_str()) || hosts.contains(&uri.host()),
         }
     }
+}
+
+fn is_well_known(uri: &str) -> bool {
+    let is_id =
+        |id: &str| !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
+    KNOWN_URIS.contains(&uri) || uri.strip_prefix(CHATGPT_CONNECTORS).is_some_and(is_id)
 }
 
 /// A client in the configuration.

@@ -113,8 +113,9 @@ impl KeyRing {
         raw.write().map(Some)
     }
 
-    /// Returns a secret with a new key alone, which signs at once: all access tokens end when verifiers read the keys again, at most
-    /// five minutes later. Use it after a key was disclosed; [`rotate`](Self::rotate) is for plans.
+    /// Returns a secret with a new key alone, which signs at once. All access tokens end when verifiers read the new keys, at most ten
+    /// minutes later: five until each environment reads the secret, and five in caches of verifiers. An environment that cannot read the
+    /// secret uses the old keys for a day. Use it after a key was disclosed; [`rotate`](Self::rotate) is for plans.
     ///
     /// # Errors
     ///

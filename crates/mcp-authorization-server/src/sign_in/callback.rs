@@ -101,8 +101,13 @@ impl AuthorizationServer {
         let subject = subject(self.sign_ins.upstream.issuer(), &person.principal.subject);
         let upstream_token = person.refresh_token.map(|own| own.0);
         let signed_in = SignedIn { subject, scopes, upstream_token };
-        let has_approved = self.grants.has_approved(context.issuer, &signed_in.subject, &own, context.now).await;
-        if !consented && !has_approved.map_err(page_of_grant)? {
+        let grants = &self.grants;
+        let has_approved = consented
+            || grants
+                .has_approved(context.issuer, &signed_in.subject, &own, context.now)
+                .await
+                .map_err(page_of_grant)?;
+        if !has_approved {
             // Another person has approved the client in this browser.
             let found = self.clients.find(&own.client_id, context.address, context.now, context.deadline).await;
             let client = found.map_err(page_of_client_error)?;
