@@ -90,8 +90,7 @@ async fn serve(server: Arc<AuthorizationServer>, request: Request<Body>) -> Resu
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let response = respond(&server, request).await;
     let status = response.status();
-    // Any text can be the path of a request that is not found.
-    let path = if status == StatusCode::NOT_FOUND { "" } else { &path };
+    let path = logged_path(&path, status);
     let count = |statuses: &[StatusCode]| statuses.contains(&status).then_some(1_u64);
     tracing::info!(
         request_id,
@@ -122,8 +121,29 @@ async fn respond(server: &AuthorizationServer, request: Request<Body>) -> Respon
     server.handle(&Request::from_parts(parts, body), &context).await.map(Body::whole)
 }
 
+/// Returns the path for the log: without one that may be any text, because the request was rejected before its path was compared.
+fn logged_path(path: &str, status: StatusCode) -> &str {
+    match status {
+        StatusCode::NOT_FOUND | StatusCode::PAYLOAD_TOO_LARGE | StatusCode::MISDIRECTED_REQUEST => "",
+        _ => path,
+    }
+}
+
 fn empty(status: StatusCode) -> Response<Body> {
     let mut response = Response::new(Body::default());
     *response.status_mut() = status;
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_that_may_be_any_text_is_not_logged() {
+        for status in [404, 413, 421] {
+            assert_eq!(logged_path("/a secret", StatusCode::from_u16(status).unwrap()), "", "{status}");
+        }
+        assert_eq!(logged_path("/token", StatusCode::BAD_REQUEST), "/token");
+    }
 }
