@@ -30,7 +30,7 @@ pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>>
 /// Rows and counters that outlive a request, shared by all execution environments of a server.
 ///
 /// This is the interface of implementations, which see keyed digests and sealed bytes only. Requests use
-/// [`SealedStore`].
+/// [`SealedStore`](super::SealedStore).
 ///
 /// - **Atomicity**: each operation is atomic, and durable before it returns. Of concurrent calls of
 ///   [`put_if_absent`](Self::put_if_absent) with one key, exactly one stores its value. The same holds for concurrent calls of
