@@ -17,7 +17,7 @@ def test_a_function_names_one_crate_of_ours_and_has_a_version_of_its_own(folder)
     manifest = tomllib.loads((folder / "Cargo.toml").read_text())
 
     assert OURS & manifest["dependencies"].keys() == NAMED.get(folder.name, {"mcp-lambda"})
-    assert OURS & manifest.get("dev-dependencies", {}).keys() <= {"dsql-emulator", "mcp-testing"}
+    assert OURS & manifest.get("dev-dependencies", {}).keys() <= {"dsql-emulator", "function-url-emulator", "mcp-testing"}
     if folder in FUNCTIONS:
         assert isinstance(manifest["package"]["version"], str)
 
