@@ -201,7 +201,8 @@ def greeter(request):
     message is checked against its schema."""
     behind, mode, *environments = request.param.split("-")
     if behind == "watch":
-        running = Dev("--functions", ",".join(tools.SHIPPED_FUNCTIONS), MCP_INVOKE_MODE=mode)
+        functions = [name for name in tools.SHIPPED_FUNCTIONS if name in tools.MCP_FUNCTIONS]
+        running = Dev("--functions", ",".join(functions), MCP_INVOKE_MODE=mode)
         url = running.url("greeter")
     else:
         running = emulated("greeter", mode, *environments)
