@@ -9,41 +9,26 @@ import * as next from '@modelcontextprotocol/client';
 import { UnauthorizedError } from '@modelcontextprotocol/sdk/client/auth.js';
 import { Client } from '@modelcontextprotocol/sdk/client/index.js';
 import { StreamableHTTPClientTransport } from '@modelcontextprotocol/sdk/client/streamableHttp.js';
+import { provider } from './typescript_oauth.mjs';
 
 const [url, mode, token] = process.argv.slice(2);
 const REDIRECT_URI = 'http://127.0.0.1:9/callback';
 const sdk = mode === 'sdk' ? { Client, StreamableHTTPClientTransport, UnauthorizedError } : next;
 
-// What an application keeps for the SDK, and its browser.
-const kept = token ? { tokens: { access_token: token, token_type: 'Bearer', scope: 'events:read' } } : {};
 const requests = [];
 let answer;
-const provider = {
-  redirectUrl: REDIRECT_URI,
-  clientMetadata: {
-    client_name: 'interop',
-    redirect_uris: [REDIRECT_URI],
-    grant_types: ['authorization_code', 'refresh_token'],
-    response_types: ['code'],
-    token_endpoint_auth_method: 'none',
-  },
-  clientInformation: () => kept.client,
-  saveClientInformation: (client) => void (kept.client = client),
-  tokens: () => kept.tokens,
-  saveTokens: (tokens) => void (kept.tokens = tokens),
-  codeVerifier: () => kept.verifier,
-  saveCodeVerifier: (verifier) => void (kept.verifier = verifier),
-  discoveryState: () => kept.discovery,
-  saveDiscoveryState: (discovery) => void (kept.discovery = discovery),
-  redirectToAuthorization: async (request) => {
-    const query = request.searchParams;
-    const [scope, resource, pkce] = ['scope', 'resource', 'code_challenge_method'].map((name) => query.get(name));
-    requests.push({ scope, resource, pkce });
-    answer = await follow(request);
-  },
-};
+const tokens = token && { access_token: token, token_type: 'Bearer', scope: 'events:read' };
+const authProvider = provider(REDIRECT_URI, redirect, { tokens });
 
-const transport = () => new sdk.StreamableHTTPClientTransport(new URL(url), { authProvider: provider });
+// Sends the browser to the issuer.
+async function redirect(request) {
+  const query = request.searchParams;
+  const [scope, resource, pkce] = ['scope', 'resource', 'code_challenge_method'].map((name) => query.get(name));
+  requests.push({ scope, resource, pkce });
+  answer = await follow(request);
+}
+
+const transport = () => new sdk.StreamableHTTPClientTransport(new URL(url), { authProvider });
 const negotiation = { versionNegotiation: { mode: mode === 'auto' || mode === 'legacy' ? mode : { pin: mode } } };
 const client = new sdk.Client({ name: 'interop', version: '1.0.0' }, mode === 'sdk' ? {} : negotiation);
 

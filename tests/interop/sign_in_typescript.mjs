@@ -12,6 +12,7 @@ import * as next from '@modelcontextprotocol/client';
 import { UnauthorizedError } from '@modelcontextprotocol/sdk/client/auth.js';
 import { Client } from '@modelcontextprotocol/sdk/client/index.js';
 import { StreamableHTTPClientTransport } from '@modelcontextprotocol/sdk/client/streamableHttp.js';
+import { provider } from './typescript_oauth.mjs';
 
 const [url, generation, clientMetadataUrl] = process.argv.slice(2);
 const sdk = generation === '1' ? { Client, StreamableHTTPClientTransport, UnauthorizedError } : next;
@@ -21,21 +22,7 @@ await once(server, 'listening');
 const redirectUrl = `http://127.0.0.1:${server.address().port}/callback`;
 const callback = once(server, 'request');
 
-const kept = {};
-const authProvider = {
-  redirectUrl,
-  clientMetadataUrl,
-  clientMetadata: { client_name: 'interop', redirect_uris: [redirectUrl], token_endpoint_auth_method: 'none' },
-  clientInformation: () => kept.client,
-  saveClientInformation: (client) => void (kept.client = client),
-  tokens: () => kept.tokens,
-  saveTokens: (tokens) => void (kept.tokens = tokens),
-  codeVerifier: () => kept.verifier,
-  saveCodeVerifier: (verifier) => void (kept.verifier = verifier),
-  discoveryState: () => kept.discovery,
-  saveDiscoveryState: (discovery) => void (kept.discovery = discovery),
-  redirectToAuthorization: (request) => void spawn(process.env.BROWSER, [request.href], { stdio: 'ignore' }),
-};
+const authProvider = provider(redirectUrl, (request) => void spawn(process.env.BROWSER, [request.href], { stdio: 'ignore' }), { clientMetadataUrl });
 const transport = new sdk.StreamableHTTPClientTransport(new URL(url), { authProvider });
 const client = new sdk.Client({ name: 'interop', version: '1.0.0' });
 const call = () => client.callTool({ name: 'log_event', arguments: { event_name: 'signed in' } });

@@ -13,17 +13,17 @@ import boto3
 import postgres
 import psycopg
 import pytest
+import python_oauth
 from conftest import Dev, emulated
 from driving import BINARIES, GREETER, GUARDED, build_one
 from mcp import Client
-from mcp.client.auth import OAuthClientProvider
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared._httpx_utils import create_mcp_http_client
-from mcp.shared.auth import AuthorizationCodeResult, OAuthClientMetadata, OAuthToken
+from mcp.shared.auth import OAuthToken
 from mcp.shared.exceptions import MCPError
 from moto.server import ThreadedMotoServer
 from oauth import (
-    PATIENCE_SECONDS, REDIRECT_URI, RENAMED, Issuer, challenge_of, fetch, follow, restoring_front, sign_in,
+    PATIENCE_SECONDS, RENAMED, Issuer, challenge_of, fetch, follow, restoring_front, sign_in,
 )
 from proxied import LOGGED, Logged
 
@@ -100,26 +100,6 @@ def use(request, node):
     return run
 
 
-class Memory:
-    """What an application keeps for the Python client."""
-
-    def __init__(self, token):
-        self.tokens = token and OAuthToken(access_token=token, scope="events:read")
-        self.client = None
-
-    async def get_tokens(self):
-        return self.tokens
-
-    async def set_tokens(self, tokens):
-        self.tokens = tokens
-
-    async def get_client_info(self):
-        return self.client
-
-    async def set_client_info(self, client):
-        self.client = client
-
-
 async def python_client(url, mode, token):
     requests, answers = [], []
 
@@ -128,10 +108,6 @@ async def python_client(url, mode, token):
         request_names = {"scope": "scope", "resource": "resource", "pkce": "code_challenge_method"}
         requests.append({name: query.get(parameter) for name, parameter in request_names.items()})
         answers.append(await anyio.to_thread.run_sync(follow, request))
-
-    async def callback():
-        answer = answers.pop()
-        return AuthorizationCodeResult(code=answer["code"], state=answer["state"], iss=answer["iss"])
 
     async def call(client, name, arguments):
         seen = len(requests)
@@ -142,11 +118,9 @@ async def python_client(url, mode, token):
             return {"error": "MCPError", **said, "asked": requests[seen:]}
         return {"text": result.content[0].text, "isError": result.is_error, "asked": requests[seen:]}
 
-    metadata = OAuthClientMetadata(
-        client_name="interop", redirect_uris=[REDIRECT_URI], token_endpoint_auth_method="none"
-    )
-    provider = OAuthClientProvider(url, metadata, Memory(token), redirect, callback)
-    async with create_mcp_http_client(auth=provider) as http_client:
+    tokens = token and OAuthToken(access_token=token, scope="events:read")
+    auth = python_oauth.provider(url, redirect, answers.pop, tokens)
+    async with create_mcp_http_client(auth=auth) as http_client:
         async with Client(streamable_http_client(url, http_client=http_client), mode=mode) as client:
             tools = (await client.list_tools()).tools
             saw = {"listed": {"tools": [tool.name for tool in tools], "asked": requests[:]}}

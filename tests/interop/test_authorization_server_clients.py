@@ -6,15 +6,14 @@ import urllib.parse
 
 import anyio
 import pytest
+import python_oauth
 from authorization_servers import APPLICATION, LOOPBACK, Servers
 from client_documents import CLAUDE, CLAUDE_CODE
 from conftest import build
 from mcp import Client
-from mcp.client.auth import OAuthClientProvider
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared._httpx_utils import create_mcp_http_client
-from mcp.shared.auth import AuthorizationCodeResult, OAuthClientMetadata
-from oauth import PATIENCE_SECONDS, REDIRECT_URI
+from oauth import PATIENCE_SECONDS
 from signing_person import Person
 
 # A page of consent, and one of the identity provider.
@@ -74,33 +73,13 @@ async def python_client(url, person, document):
     async def redirect(request):
         await anyio.to_thread.run_sync(person.opens, request)
 
-    async def callback():
-        answer = dict(urllib.parse.parse_qsl(urllib.parse.urlsplit(person.seen()["callback"]).query))
-        return AuthorizationCodeResult(code=answer["code"], state=answer["state"], iss=answer["iss"])
+    def answered():
+        return dict(urllib.parse.parse_qsl(urllib.parse.urlsplit(person.seen()["callback"]).query))
 
-    metadata = OAuthClientMetadata(client_name="interop", redirect_uris=[REDIRECT_URI], token_endpoint_auth_method="none")
-    provider = OAuthClientProvider(url, metadata, Memory(), redirect, callback, client_metadata_url=document)
-    async with create_mcp_http_client(auth=provider) as http:
+    auth = python_oauth.provider(url, redirect, answered, document=document)
+    async with create_mcp_http_client(auth=auth) as http:
         async with Client(streamable_http_client(url, http_client=http)) as client:
             return (await client.call_tool("log_event", {"event_name": "signed in"})).content[0].text
-
-
-class Memory:
-    """What an application keeps for the Python client."""
-
-    tokens = client = None
-
-    async def get_tokens(self):
-        return self.tokens
-
-    async def set_tokens(self, tokens):
-        self.tokens = tokens
-
-    async def get_client_info(self):
-        return self.client
-
-    async def set_client_info(self, client):
-        self.client = client
 
 
 def test_the_rust_sdk_signs_in(servers, person, rust_sdk, document):
