@@ -54,6 +54,15 @@ def test_what_is_accepted_is_the_budget_from_then_on(file, capsys):
     assert json.loads(file.read_text())["x86_64"] == measured
 
 
+@pytest.mark.parametrize("accept", [False, True])
+def test_the_smallest_zip_has_a_maximum_that_accepting_does_not_move(file, accept):
+    with pytest.raises(SystemExit) as failed:
+        budget.settle("zips", {"arm64/greeter": 980_001}, accept)
+
+    assert "arm64/greeter: 980,001; the maximum is 980,000" in str(failed.value)
+    assert "zips" not in json.loads(file.read_text())
+
+
 def test_figures_come_and_go_on_purpose_alone():
     accepted = {"call: allocations": 100, "gone": 1}
 
