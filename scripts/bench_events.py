@@ -64,6 +64,14 @@ def event(method, name=None, arguments=None, **meta):
     return with_message(base, headers, {"jsonrpc": "2.0", "id": 1, "method": method, "params": params})
 
 
+def get(path):
+    """A request of a browser, or of a client that looks for metadata."""
+    base = template()
+    headers = {name: base["headers"][name] for name in ("accept", "host", "x-forwarded-for", "x-forwarded-port", "x-forwarded-proto")}
+    context = {**base["requestContext"], "http": {**base["requestContext"]["http"], "method": "GET", "path": path}}
+    return {**{name: value for name, value in base.items() if name != "body"}, "rawPath": path, "headers": headers, "requestContext": context}
+
+
 def legacy_call():
     base = template()
     headers = {name: value for name, value in base["headers"].items() if name not in ("mcp-method", "mcp-name")}

@@ -2,24 +2,29 @@
 """`make budget`: what can be counted of the functions' cost, against bench/budget.json; no time.
 
     python3 scripts/budget.py [--accept]          a call of greeter's: instructions, allocations; its zip. Part of `make test`
-    python3 scripts/budget.py --zips [--accept]   the zips of the framework's functions that `make build` has made; a product
-                                                  function has its maximum in its Cargo.toml, which `make build` compares
+    python3 scripts/budget.py --zips [--accept]   the zips of the framework's functions that `make build` has made, and the start of
+                                                  the authorization server in its zip; a product function has its maximum in its
+                                                  Cargo.toml, which `make build` compares
 
 A figure that is above the budget by more than its tolerance fails the run: 2 % for allocations and zips, 10 % for instructions. Any
 difference of more than 2 % is reported. `--accept` makes what is measured the budget. greeter's zip for arm64 has a fixed maximum, too.
 """
 
 import argparse
+import base64
 import json
 import pathlib
 import platform
 import sys
 import tempfile
+import zipfile
 
 import bench_events
+import build
 import counting
 import debian
 import tools
+from deploying import signing_keys
 from driving import BINARIES, DRIVER, GREETER, build_one, candidate, zip_size
 
 FILE = tools.PROJECT / "bench" / "budget.json"
@@ -42,9 +47,6 @@ def main():
     if part not in read() and not arguments.accept:
         skip(f"nothing is compared with bench/budget.json, which has no figures for {part}")
         return
-    if arguments.zips:
-        settle(part, zips(), arguments.accept)
-        return
     try:
         valgrind = counting.Valgrind()
     except debian.Unavailable as reason:
@@ -52,7 +54,8 @@ def main():
             sys.exit(f"there is no Valgrind to count with: {reason}")
         skip(f"instructions and allocations are not compared with bench/budget.json, since {reason}")
         valgrind = None
-    settle(part, measure(valgrind), arguments.accept, is_whole=valgrind is not None)
+    measured = zips() | start(valgrind) if arguments.zips else measure(valgrind)
+    settle(part, measured, arguments.accept, is_whole=valgrind is not None)
 
 
 def skip(what):
@@ -87,6 +90,34 @@ def zips():
     archives = sorted((tools.target_folder() / "lambda").glob("*/*/bootstrap.zip"))
     archives = [archive for archive in archives if archive.parent.name.partition(".")[0] in tools.SHIPPED]
     return {f"{archive.parent.parent.name}/{archive.parent.name}": archive.stat().st_size for archive in archives}
+
+
+def start(valgrind):
+    """What the authorization server of the zip costs from its start to the second response for metadata, without an identity provider
+    and a database, which it does not ask for them. Nothing on a machine that does not run the zip."""
+    architecture = "x86-64"
+    archive = build.archive_in(tools.target_folder() / "lambda" / architecture, tools.AUTHORIZATION_SERVER, [])
+    if not valgrind or platform.machine() != "x86_64" or not archive.exists():
+        return {}
+    with tempfile.TemporaryDirectory(prefix="budget-") as folder:
+        folder = pathlib.Path(folder)
+        with zipfile.ZipFile(archive) as packed:
+            packed.extract("bootstrap", folder)
+        binary = folder / "bootstrap"
+        binary.chmod(0o755)
+        metadata = bench_events.save(bench_events.get("/.well-known/oauth-authorization-server"), folder / "metadata.jsonl")
+        own = candidate(tools.AUTHORIZATION_SERVER, binary, metadata, "token_endpoint", **QUIET, **authorization_server_variables())
+        counts = valgrind.totals(build_one("dev", folder, "driver", *DRIVER), own, calls=1)
+    return {f"{architecture}/{tools.AUTHORIZATION_SERVER}, start and two responses: {key}": count for key, count in counts.items()}
+
+
+def authorization_server_variables():
+    return {
+        "MCP_STATE_KEY": base64.b64encode(bytes(range(32))).decode(), "DATABASE_URL": "postgres://127.0.0.1:9/none", "DB_WARM": "off",
+        "AUTHORIZATION_UPSTREAM_ISSUER": "https://id.example.com", "AUTHORIZATION_UPSTREAM_CLIENT_ID": "id",
+        "AUTHORIZATION_UPSTREAM_CLIENT_SECRET": "secret", "AUTHORIZATION_RESOURCES": "[]",
+        "AUTHORIZATION_SIGNING_KEYS": json.dumps({"keys": [{"private_key": signing_keys.private_key(), "signs_from": 0}]}),
+    }
 
 
 def settle(part, measured, accept, is_whole=True):

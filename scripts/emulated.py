@@ -77,7 +77,9 @@ class Dsql:
         """Creates the schema, or changes it, as a deployment does."""
         own = self.variables(MCP_ROLE="migrate", DB_USER="admin", DB_APP_ROLE_ARN=ROLE_ARN)
         built = tools.target_folder() / self.profile / binary
-        subprocess.run([str(built)], env=without_database(os.environ) | own, check=True, stdout=subprocess.DEVNULL)
+        ran = subprocess.run([str(built)], env=without_database(os.environ) | own, stdout=subprocess.PIPE, text=True)
+        if ran.returncode:
+            raise RuntimeError(f"{binary} did not migrate its schema:\n{ran.stdout}")
 
     def stop(self):
         """Ends it; returns its report."""
