@@ -15,7 +15,7 @@ use mcp_server::{
 use serde_json::{Value, json};
 
 use crate::{
-    AuthorizationServer, ClientKind, ErrorCode, GrantError, Granted, OAuthError, Parameters, RequestContext, Resources,
+    AuthorizationServer, ErrorCode, GrantError, Granted, OAuthError, Parameters, RequestContext, Resources,
     clock::unix_seconds,
     server::{grant_error, unavailable},
     upstream::subject,
@@ -117,7 +117,6 @@ impl Assertions {
             subject,
             resource: resource.url.clone(),
             scopes: permitted,
-            client: ClientKind::Configured,
             refresh_token: None,
             check: None,
         })

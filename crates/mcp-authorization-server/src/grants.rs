@@ -6,7 +6,7 @@
 //!
 //! Each state change is one `compare_and_set`, so that of concurrent requests in several environments exactly one makes it:
 //!
-//! - **Code**: valid once, for a minute. A second use deletes the grant (OAuth 2.1, section 4.1.3).
+//! - **Code**: valid once, for a minute. A second valid use deletes the grant (OAuth 2.1, section 4.1.3).
 //! - **Refresh token**: valid until it is used. Its successor has the next generation. For a grace period after that, the used token
 //!   returns the newest generation again, for clients that refresh in parallel. A use after the grace period means that
 //!   the token was stolen: the grant is deleted (RFC 9700, section 4.14.2).
@@ -36,7 +36,7 @@ use mcp_server::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AuthorizationRequest, ClientKind, ClientSummary, ErrorCode, OAuthError, Resource, Sealer, clock::unix_seconds,
+    AuthorizationRequest, ClientSummary, ErrorCode, OAuthError, Resources, Sealer, clock::unix_seconds,
     random, seal::Purpose,
 };
 
@@ -95,17 +95,29 @@ pub struct NewGrant<'a> {
     pub upstream_token: Option<String>,
 }
 
+/// Client and resource of a token request. They are compared with the grant before a code or refresh token is used up, so that the
+/// client can repeat the request with other parameters.
+#[derive(Debug, Clone, Copy)]
+pub struct TokenRequest<'a> {
+    /// The client, authenticated if it is confidential.
+    pub client_id: &'a str,
+    /// Whether the client is in the configuration.
+    pub is_configured: bool,
+    /// The registered resources.
+    pub resources: &'a Resources,
+    /// The parameter `resource`. Without it, the request is for the resource of the grant.
+    pub resource: Option<&'a str>,
+}
+
 /// Parameters of a token request with a code.
 #[derive(Debug, Clone, Copy)]
 pub struct CodeRequest<'a> {
-    /// The client, authenticated if it is confidential.
-    pub client_id: &'a str,
+    /// Client and resource.
+    pub request: TokenRequest<'a>,
     /// The code verifier (RFC 7636).
     pub code_verifier: Option<&'a str>,
     /// The redirect URI, if the client sends it: OAuth 2.1 does not need it.
     pub redirect_uri: Option<&'a str>,
-    /// The requested resource, already found; `None` without the parameter.
-    pub resource: Option<&'a Resource>,
 }
 
 /// What a valid code or refresh token grants.
@@ -117,8 +129,6 @@ pub struct Granted {
     pub resource: String,
     /// Scopes of the access token.
     pub scopes: Vec<String>,
-    /// How the client was known at the sign-in.
-    pub(crate) client: ClientKind,
     /// The next refresh token; `None` if the client gets none.
     pub refresh_token: Option<String>,
     /// The check of the person that must be made first. `None` if the last one was less than an hour ago.
@@ -190,7 +200,8 @@ impl Grants {
     /// # Errors
     ///
     /// [`ErrorCode::InvalidGrant`] when the code is unknown, expired, used, revoked, or issued to another client or redirect URI, or
-    /// the code verifier does not match; [`ErrorCode::InvalidTarget`] for another resource. When the store fails.
+    /// the code verifier does not match; [`ErrorCode::InvalidTarget`] for a resource that is unknown or not that of the grant;
+    /// [`ErrorCode::InvalidClient`] when the configuration has the client no more. When the store fails.
     pub async fn redeem_code(
         &self,
         issuer: &str,
@@ -202,15 +213,16 @@ impl Grants {
         let owner = Principal::new(issuer, &content.sub);
         let id = row(&owner, &content.grant);
         let Some((mut grant, version)) = self.read(&id).await? else { return Err(INVALID_CODE.into()) };
-        if grant.request.client_id != request.client_id {
+        if grant.request.client_id != request.request.client_id {
             return Err(INVALID_CODE.into());
         }
+        grant.check_code_request(request)?;
+        // A replay with other parameters revokes nothing (OAuth 2.1, section 7.5.2).
         if grant.phase != Phase::Code {
             tracing::warn!(client.id = grant.request.client_id, "a code was used again: its grant is revoked");
             self.end(&owner, &id, &grant).await?;
             return Err(INVALID_CODE.into());
         }
-        grant.check_code_request(request)?;
         if self.is_revoked(grant.created).await? {
             return Err(INVALID_CODE.into());
         }
@@ -236,19 +248,18 @@ impl Grants {
         self.granted(issuer, content, grant, 1, scopes)
     }
 
-    /// Redeems a refresh token. `resource` is the requested resource, already found, and `scope` the parameter of that name.
+    /// Redeems a refresh token. `scope` is the parameter of that name.
     ///
     /// # Errors
     ///
     /// [`ErrorCode::InvalidGrant`] when the token is unknown, expired, revoked, used before the grace period, or issued to another
-    /// client; [`ErrorCode::InvalidTarget`] for another resource; [`ErrorCode::InvalidScope`] for a scope that was not granted.
-    /// When the store fails.
+    /// client; [`ErrorCode::InvalidTarget`] for a resource that is unknown or not that of the grant; [`ErrorCode::InvalidScope`] for a
+    /// scope that was not granted; [`ErrorCode::InvalidClient`] when the configuration has the client no more. When the store fails.
     pub async fn refresh(
         &self,
         issuer: &str,
         token: &str,
-        client_id: &str,
-        resource: Option<&Resource>,
+        request: &TokenRequest<'_>,
         scope: Option<&str>,
         now: SystemTime,
     ) -> Result<Granted, GrantError> {
@@ -257,10 +268,10 @@ impl Grants {
         let id = row(&owner, &content.grant);
         for _ in 0..ATTEMPTS {
             let Some((mut grant, version)) = self.read(&id).await? else { return Err(INVALID_TOKEN.into()) };
-            if grant.request.client_id != client_id {
+            if grant.request.client_id != request.client_id {
                 return Err(INVALID_TOKEN.into());
             }
-            grant.check_resource(resource)?;
+            grant.check_request(request)?;
             let scopes = grant.narrowed_scopes(scope)?;
             if self.is_revoked(grant.created).await? {
                 self.store.delete(&id).await?;
@@ -271,7 +282,7 @@ impl Grants {
                 Rotation::Next(generation) => (generation, true),
                 Rotation::Repeat(generation) => (generation, false),
                 Rotation::Reused => {
-                    tracing::warn!(client.id = client_id, "a refresh token was used again: its grant is revoked");
+                    tracing::warn!(client.id = request.client_id, "a refresh token was used again: its grant is revoked");
                     self.end(&owner, &id, &grant).await?;
                     return Err(INVALID_TOKEN.into());
                 }
@@ -359,8 +370,7 @@ impl Grants {
             true => Some(self.seal(issuer, Purpose::RefreshToken, TokenContent { generation, ..content })?),
             false => None,
         };
-        let (resource, client) = (grant.request.resource, grant.client.kind);
-        Ok(Granted { subject, resource, scopes, client, refresh_token, check: None })
+        Ok(Granted { subject, resource: grant.request.resource, scopes, refresh_token, check: None })
     }
 
     fn seal(&self, issuer: &str, purpose: Purpose, content: TokenContent) -> Result<String, GrantError> {

@@ -62,7 +62,7 @@ pub use client::{Client, ClientKind, ClientSummary};
 pub use client_document::{DocumentSource, FetchDocumentError, FetchFuture, FetchedDocument};
 pub use clients::{ClientError, Clients, ConfiguredClient, RegistrationPolicy};
 pub use error::{ErrorCode, OAuthError};
-pub use grants::{CodeRequest, GrantError, Granted, Grants, NewGrant, RefreshLifetimes};
+pub use grants::{CodeRequest, GrantError, Granted, Grants, NewGrant, RefreshLifetimes, TokenRequest};
 pub use parameters::{Parameters, ParametersError};
 pub use providers::Provider;
 pub use redirect_uri::{InvalidRedirectUri, RedirectUri};

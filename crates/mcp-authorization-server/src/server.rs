@@ -16,13 +16,13 @@ use mcp_server::{
 use serde_json::json;
 
 use crate::{
-    ClientError, ClientKind, Clients, ConfiguredClient, DocumentSource, ErrorCode, GrantError, Grants, KeyRing,
+    ClientError, Clients, ConfiguredClient, DocumentSource, ErrorCode, GrantError, Grants, KeyRing,
     OAuthError, Parameters, RefreshLifetimes, RegistrationPolicy, Resource, Resources, Sealer, Source, Upstream,
     UpstreamError,
     access_token::AccessToken,
     assertions::{Assertions, GRANT_TYPE},
     clients::{Credentials, MAX_REGISTRATION_BYTES},
-    grants::{CodeRequest, DueCheck},
+    grants::{CodeRequest, DueCheck, TokenRequest},
     limits::RowLimits,
     metadata::{metadata, paths},
     parameters::MAX_BYTES,
@@ -207,20 +207,24 @@ impl AuthorizationServer {
         let client_id = self.authenticate(&parameters, basic.as_ref())?;
         let resources = self.resources.get(context.now).await;
         let resources = resources.map_err(|error| unavailable("the resources could not be read", error.as_ref()))?;
-        let resource = parameters.get("resource").map(|url| resources.find(Some(url))).transpose()?;
         // Read before a code or refresh token is used up.
         let keys = self.keys.get(context.now).await;
         let keys = keys.map_err(|error| unavailable("the signing keys could not be read", error.as_ref()))?;
         let missing = |description| OAuthError::new(ErrorCode::InvalidRequest, description);
         let (issuer, now) = (context.issuer, context.now);
+        let of_client = TokenRequest {
+            client_id: &client_id,
+            is_configured: self.clients.is_configured(&client_id),
+            resources: &resources,
+            resource: parameters.get("resource"),
+        };
         let mut granted = match parameters.get("grant_type") {
             Some("authorization_code") => {
                 let code = parameters.get("code").ok_or(missing("the parameter code is missing"))?;
                 let of_code = CodeRequest {
-                    client_id: &client_id,
+                    request: of_client,
                     code_verifier: parameters.get("code_verifier"),
                     redirect_uri: parameters.get("redirect_uri"),
-                    resource,
                 };
                 let granted = self.grants.redeem_code(issuer, code, &of_code, now).await.map_err(grant_error)?;
                 if let Err(error) = self.clients.extend(&client_id).await {
@@ -231,7 +235,7 @@ impl AuthorizationServer {
             Some("refresh_token") => {
                 let token = parameters.get("refresh_token").ok_or(missing("the parameter refresh_token is missing"))?;
                 let scope = parameters.get("scope");
-                let refreshed = self.grants.refresh(issuer, token, &client_id, resource, scope, now).await;
+                let refreshed = self.grants.refresh(issuer, token, &of_client, scope, now).await;
                 let mut granted = refreshed.map_err(grant_error)?;
                 if let Some(check) = &granted.check {
                     let resource = resources.find(Some(&granted.resource))?;
@@ -252,10 +256,7 @@ impl AuthorizationServer {
                 return Err(OAuthError::new(ErrorCode::UnsupportedGrantType, description));
             }
         };
-        // The client, the resource or its scopes may have been removed since the grant.
-        if granted.client == ClientKind::Configured && !self.clients.is_configured(&client_id) {
-            return Err(OAuthError::new(ErrorCode::InvalidClient, "the client is not configured any more"));
-        }
+        // Scopes of the resource may have been removed since the grant.
         let resource = resources.find(Some(&granted.resource))?;
         granted.scopes.retain(|scope| resource.scopes.iter().any(|own| own.name == *scope));
         let token = AccessToken {

@@ -6,8 +6,8 @@ use aws_lc_rs::{constant_time::verify_slices_are_equal, digest};
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize};
 
-use super::{CodeRequest, GrantError, INVALID_CODE};
-use crate::{AuthorizationRequest, ClientSummary, ErrorCode, OAuthError, RedirectUri, Resource, clock::unix_seconds};
+use super::{CodeRequest, GrantError, INVALID_CODE, TokenRequest};
+use crate::{AuthorizationRequest, ClientKind, ClientSummary, ErrorCode, OAuthError, RedirectUri, clock::unix_seconds};
 
 /// Maximum number of rotations within a grace period. Beyond it, a refresh does not rotate.
 pub(super) const MAX_SUPERSEDED: usize = 32;
@@ -81,12 +81,17 @@ impl Grant {
         if request.redirect_uri.is_some_and(|uri| uri != RedirectUri::as_str(&self.request.redirect_uri)) {
             return Err(INVALID_CODE);
         }
-        self.check_resource(request.resource)
+        self.check_request(&request.request)
     }
 
-    pub(super) fn check_resource(&self, resource: Option<&Resource>) -> Result<(), OAuthError> {
-        match resource {
-            Some(resource) if resource.url != self.request.resource => {
+    pub(super) fn check_request(&self, request: &TokenRequest<'_>) -> Result<(), OAuthError> {
+        // The client or the resource may have been removed since the grant.
+        if self.client.kind == ClientKind::Configured && !request.is_configured {
+            return Err(OAuthError::new(ErrorCode::InvalidClient, "the client is not configured any more"));
+        }
+        let own = request.resources.find(Some(&self.request.resource))?;
+        match request.resource.map(|url| request.resources.find(Some(url))).transpose()? {
+            Some(requested) if requested.url != own.url => {
                 Err(OAuthError::new(ErrorCode::InvalidTarget, "the grant is for another resource"))
             }
             Some(_) | None => Ok(()),
@@ -97,7 +102,7 @@ impl Grant {
     pub(super) fn narrowed_scopes(&self, scope: Option<&str>) -> Result<Vec<String>, OAuthError> {
         let Some(scope) = scope else { return Ok(self.scopes.clone()) };
         let requested: Vec<_> = scope.split(' ').filter(|name| !name.is_empty()).collect();
-        if requested.iter().all(|name| self.scopes.iter().any(|own| own == name)) {
+        if !requested.is_empty() && requested.iter().all(|name| self.scopes.iter().any(|own| own == name)) {
             return Ok(self.scopes.iter().filter(|own| requested.contains(&own.as_str())).cloned().collect());
         }
         Err(OAuthError::new(ErrorCode::InvalidScope, "a requested scope was not granted"))

@@ -1,5 +1,7 @@
 mod store;
 
+use std::sync::LazyLock;
+
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use futures_util::future::join_all;
 
@@ -46,17 +48,24 @@ async fn code_of(grants: &Grants, subject: &str, refreshes: bool, now: SystemTim
     grants.issue_code(ISSUER, new, now).await.unwrap()
 }
 
-const REDEMPTION: CodeRequest<'static> =
-    CodeRequest { client_id: CLIENT, code_verifier: Some(VERIFIER), redirect_uri: None, resource: None };
+static RESOURCES: LazyLock<Resources> = LazyLock::new(resources);
+
+fn of_client() -> TokenRequest<'static> {
+    TokenRequest { client_id: CLIENT, is_configured: false, resources: &RESOURCES, resource: None }
+}
+
+fn redemption() -> CodeRequest<'static> {
+    CodeRequest { request: of_client(), code_verifier: Some(VERIFIER), redirect_uri: None }
+}
 
 /// A refresh token of a new grant.
 async fn token_of(grants: &Grants, now: SystemTime) -> String {
     let code = code_of(grants, "ada", true, now).await;
-    grants.redeem_code(ISSUER, &code, &REDEMPTION, now).await.unwrap().refresh_token.unwrap()
+    grants.redeem_code(ISSUER, &code, &redemption(), now).await.unwrap().refresh_token.unwrap()
 }
 
 async fn refresh(grants: &Grants, token: &str, now: SystemTime) -> Result<String, GrantError> {
-    Ok(grants.refresh(ISSUER, token, CLIENT, None, None, now).await?.refresh_token.unwrap())
+    Ok(grants.refresh(ISSUER, token, &of_client(), None, now).await?.refresh_token.unwrap())
 }
 
 #[track_caller]
@@ -72,23 +81,24 @@ async fn a_code_is_redeemed_once_by_its_client_with_its_verifier() {
     let store = TestStore::new();
     let grants = store.grants();
     let code = code_of(&grants, "ada", true, store.now()).await;
-    let resources = resources();
-    let other = resources.find(Some("https://other.example")).unwrap();
-    let same = resources.find(Some("https://mcp.example")).unwrap();
+    let with = |request| CodeRequest { request, ..redemption() };
+    let of = |url| with(TokenRequest { resource: Some(url), ..of_client() });
 
     for (request, expected) in [
-        (CodeRequest { client_id: "other", ..REDEMPTION }, ErrorCode::InvalidGrant),
-        (CodeRequest { code_verifier: None, ..REDEMPTION }, ErrorCode::InvalidGrant),
-        (CodeRequest { code_verifier: Some(CHALLENGE), ..REDEMPTION }, ErrorCode::InvalidGrant),
-        (CodeRequest { code_verifier: Some(&VERIFIER[1..]), ..REDEMPTION }, ErrorCode::InvalidGrant),
-        (CodeRequest { code_verifier: Some(&format!("{VERIFIER} ")), ..REDEMPTION }, ErrorCode::InvalidGrant),
-        (CodeRequest { redirect_uri: Some("https://evil.example"), ..REDEMPTION }, ErrorCode::InvalidGrant),
-        (CodeRequest { redirect_uri: Some("https://app.example/callback/"), ..REDEMPTION }, ErrorCode::InvalidGrant),
-        (CodeRequest { resource: Some(other), ..REDEMPTION }, ErrorCode::InvalidTarget),
+        (with(TokenRequest { client_id: "other", ..of_client() }), ErrorCode::InvalidGrant),
+        (CodeRequest { code_verifier: None, ..redemption() }, ErrorCode::InvalidGrant),
+        (CodeRequest { code_verifier: Some(CHALLENGE), ..redemption() }, ErrorCode::InvalidGrant),
+        (CodeRequest { code_verifier: Some(&VERIFIER[1..]), ..redemption() }, ErrorCode::InvalidGrant),
+        (CodeRequest { code_verifier: Some(&format!("{VERIFIER} ")), ..redemption() }, ErrorCode::InvalidGrant),
+        (CodeRequest { redirect_uri: Some("https://evil.example"), ..redemption() }, ErrorCode::InvalidGrant),
+        (CodeRequest { redirect_uri: Some("https://app.example/callback/"), ..redemption() }, ErrorCode::InvalidGrant),
+        (of("https://other.example"), ErrorCode::InvalidTarget),
+        (of("https://unknown.example"), ErrorCode::InvalidTarget),
+        (with(TokenRequest { resources: &Resources::default(), ..of_client() }), ErrorCode::InvalidTarget),
     ] {
         assert_error(grants.redeem_code(ISSUER, &code, &request, store.now()).await, expected);
     }
-    let request = CodeRequest { redirect_uri: Some(CALLBACK), resource: Some(same), ..REDEMPTION };
+    let request = CodeRequest { redirect_uri: Some(CALLBACK), ..of("https://mcp.example") };
     let granted = grants.redeem_code(ISSUER, &code, &request, store.now()).await.unwrap();
 
     assert_eq!((granted.subject.as_str(), granted.resource.as_str()), ("ada", "https://mcp.example/mcp"));
@@ -97,17 +107,43 @@ async fn a_code_is_redeemed_once_by_its_client_with_its_verifier() {
 }
 
 #[tokio::test]
+async fn a_grant_of_a_configured_client_is_kept_while_the_configuration_lacks_the_client() {
+    let store = TestStore::new();
+    let grants = store.grants();
+    let client = ClientSummary { kind: ClientKind::Configured, name: None, refreshes: true };
+    let new = NewGrant { subject: "ada", request: &request(), scopes: Vec::new(), client, upstream_token: None };
+    let code = grants.issue_code(ISSUER, new, store.now()).await.unwrap();
+    let configured = TokenRequest { is_configured: true, ..of_client() };
+
+    assert_error(grants.redeem_code(ISSUER, &code, &redemption(), store.now()).await, ErrorCode::InvalidClient);
+    let request = CodeRequest { request: configured, ..redemption() };
+    let token = grants.redeem_code(ISSUER, &code, &request, store.now()).await.unwrap().refresh_token.unwrap();
+    for _ in 0..2 {
+        assert_error(refresh(&grants, &token, store.now()).await, ErrorCode::InvalidClient);
+        store.pass(61);
+    }
+
+    assert!(grants.refresh(ISSUER, &token, &configured, None, store.now()).await.is_ok());
+}
+
+#[tokio::test]
 async fn a_replayed_code_revokes_the_grant() {
     let store = TestStore::new();
     let grants = store.grants();
     let code = code_of(&grants, "ada", true, store.now()).await;
-    let token = grants.redeem_code(ISSUER, &code, &REDEMPTION, store.now()).await.unwrap().refresh_token.unwrap();
+    let token = grants.redeem_code(ISSUER, &code, &redemption(), store.now()).await.unwrap().refresh_token.unwrap();
 
-    // Another client cannot revoke it.
-    let other = CodeRequest { client_id: "other", ..REDEMPTION };
-    assert_error(store.grants().redeem_code(ISSUER, &code, &other, store.now()).await, ErrorCode::InvalidGrant);
+    // A program without client id, verifier and redirect URI of the first request cannot revoke it.
+    for replay in [
+        CodeRequest { request: TokenRequest { client_id: "other", ..of_client() }, ..redemption() },
+        CodeRequest { code_verifier: Some(CHALLENGE), ..redemption() },
+        CodeRequest { code_verifier: None, ..redemption() },
+        CodeRequest { redirect_uri: Some("https://evil.example"), ..redemption() },
+    ] {
+        assert_error(store.grants().redeem_code(ISSUER, &code, &replay, store.now()).await, ErrorCode::InvalidGrant);
+    }
     let token = refresh(&grants, &token, store.now()).await.unwrap();
-    assert_error(store.grants().redeem_code(ISSUER, &code, &REDEMPTION, store.now()).await, ErrorCode::InvalidGrant);
+    assert_error(store.grants().redeem_code(ISSUER, &code, &redemption(), store.now()).await, ErrorCode::InvalidGrant);
 
     assert_error(refresh(&grants, &token, store.now()).await, ErrorCode::InvalidGrant);
 }
@@ -120,7 +156,7 @@ async fn of_concurrent_uses_of_a_code_at_most_one_succeeds_and_the_grant_is_revo
 
     let results = join_all((0..30).map(|index| {
         let grants = &environments[index % 3];
-        grants.redeem_code(ISSUER, &code, &REDEMPTION, store.now())
+        grants.redeem_code(ISSUER, &code, &redemption(), store.now())
     }))
     .await;
 
@@ -137,9 +173,9 @@ async fn a_code_expires_after_a_minute() {
         [code_of(&grants, "ada", true, store.now()).await, code_of(&grants, "ada", true, store.now()).await];
 
     store.pass(59);
-    assert!(grants.redeem_code(ISSUER, &first, &REDEMPTION, store.now()).await.is_ok());
+    assert!(grants.redeem_code(ISSUER, &first, &redemption(), store.now()).await.is_ok());
     store.pass(1);
-    assert_error(grants.redeem_code(ISSUER, &second, &REDEMPTION, store.now()).await, ErrorCode::InvalidGrant);
+    assert_error(grants.redeem_code(ISSUER, &second, &redemption(), store.now()).await, ErrorCode::InvalidGrant);
 }
 
 #[tokio::test]
@@ -148,11 +184,11 @@ async fn a_client_without_refresh_tokens_gets_none_and_its_code_is_used_once() {
     let grants = store.grants();
     let code = code_of(&grants, "ada", false, store.now()).await;
 
-    let granted = grants.redeem_code(ISSUER, &code, &REDEMPTION, store.now()).await.unwrap();
+    let granted = grants.redeem_code(ISSUER, &code, &redemption(), store.now()).await.unwrap();
 
     assert_eq!(granted.refresh_token, None);
     store.pass(59);
-    assert_error(grants.redeem_code(ISSUER, &code, &REDEMPTION, store.now()).await, ErrorCode::InvalidGrant);
+    assert_error(grants.redeem_code(ISSUER, &code, &redemption(), store.now()).await, ErrorCode::InvalidGrant);
 }
 
 #[tokio::test]
@@ -165,12 +201,12 @@ async fn a_forged_or_foreign_text_is_not_a_code_or_token() {
     let forged = code_of(&other_key, "ada", true, store.now()).await;
 
     for text in ["", "x", &token, &forged, &code[1..], &code.to_lowercase(), "null"] {
-        assert_error(grants.redeem_code(ISSUER, text, &REDEMPTION, store.now()).await, ErrorCode::InvalidGrant);
+        assert_error(grants.redeem_code(ISSUER, text, &redemption(), store.now()).await, ErrorCode::InvalidGrant);
     }
     for text in ["", "x", &code, &forged, &token[..token.len() - 1]] {
         assert_error(refresh(&grants, text, store.now()).await, ErrorCode::InvalidGrant);
     }
-    let elsewhere = grants.refresh("https://other.example", &token, CLIENT, None, None, store.now()).await;
+    let elsewhere = grants.refresh("https://other.example", &token, &of_client(), None, store.now()).await;
     assert_error(elsewhere, ErrorCode::InvalidGrant);
     assert!(refresh(&grants, &token, store.now()).await.is_ok(), "the grant is unharmed");
 }
@@ -209,7 +245,7 @@ async fn of_a_thousand_concurrent_refreshes_one_asks_the_identity_provider() {
         store.pass(3600);
 
         let refreshed = join_all(
-            (0..1000).map(|index| environments[index % 3].refresh(ISSUER, &token, CLIENT, None, None, store.now())),
+            (0..1000).map(|index| environments[index % 3].refresh(ISSUER, &token, &of_client(), None, store.now())),
         )
         .await;
 
@@ -264,21 +300,24 @@ async fn a_refresh_is_bound_to_client_resource_and_scopes() {
     let store = TestStore::new();
     let grants = store.grants();
     let token = token_of(&grants, store.now()).await;
-    let resources = resources();
-    let other = resources.find(Some("https://other.example/mcp")).unwrap();
-    let same = resources.find(Some("https://mcp.example/mcp")).unwrap();
+    let of = |url| TokenRequest { resource: Some(url), ..of_client() };
 
-    for (client, resource, scope, expected) in [
-        ("other", None, None, ErrorCode::InvalidGrant),
-        (CLIENT, Some(other), None, ErrorCode::InvalidTarget),
-        (CLIENT, None, Some("admin"), ErrorCode::InvalidScope),
-        (CLIENT, None, Some("read admin"), ErrorCode::InvalidScope),
+    for (request, scope, expected) in [
+        (TokenRequest { client_id: "other", ..of_client() }, None, ErrorCode::InvalidGrant),
+        (of("https://other.example/mcp"), None, ErrorCode::InvalidTarget),
+        (of("https://unknown.example/mcp"), None, ErrorCode::InvalidTarget),
+        (TokenRequest { resources: &Resources::default(), ..of_client() }, None, ErrorCode::InvalidTarget),
+        (of_client(), Some("admin"), ErrorCode::InvalidScope),
+        (of_client(), Some("read admin"), ErrorCode::InvalidScope),
+        (of_client(), Some(" "), ErrorCode::InvalidScope),
     ] {
-        let result = grants.refresh(ISSUER, &token, client, resource, scope, store.now()).await;
-        assert_error(result, expected);
+        // After the grace period too: no attempt has used the token up.
+        store.pass(61);
+        assert_error(grants.refresh(ISSUER, &token, &request, scope, store.now()).await, expected);
     }
-    let fewer = grants.refresh(ISSUER, &token, CLIENT, Some(same), Some("write"), store.now()).await.unwrap();
-    let all = grants.refresh(ISSUER, &fewer.refresh_token.unwrap(), CLIENT, None, None, store.now()).await.unwrap();
+    let same = of("https://mcp.example/mcp");
+    let fewer = grants.refresh(ISSUER, &token, &same, Some("write"), store.now()).await.unwrap();
+    let all = grants.refresh(ISSUER, &fewer.refresh_token.unwrap(), &of_client(), None, store.now()).await.unwrap();
 
     assert_eq!(fewer.scopes, ["write"]);
     assert_eq!(all.scopes, ["read", "write"]);
@@ -332,7 +371,7 @@ async fn one_command_revokes_all_grants_that_exist() {
     let later = token_of(&grants, store.now()).await;
 
     assert_error(refresh(&grants, &token, store.now()).await, ErrorCode::InvalidGrant);
-    assert_error(grants.redeem_code(ISSUER, &code, &REDEMPTION, store.now()).await, ErrorCode::InvalidGrant);
+    assert_error(grants.redeem_code(ISSUER, &code, &redemption(), store.now()).await, ErrorCode::InvalidGrant);
     assert!(refresh(&store.grants(), &later, store.now()).await.is_ok());
 }
 
@@ -347,7 +386,7 @@ async fn the_rows_of_a_person_are_deleted_together_and_contain_no_token() {
     assert!(store.rows().contains("rows: 4"), "{}", store.rows());
     let successor = refresh(&grants, &token, store.now()).await.unwrap();
     let first = code_of(&grants, "eve", true, store.now()).await;
-    grants.redeem_code(ISSUER, &first, &REDEMPTION, store.now()).await.unwrap();
+    grants.redeem_code(ISSUER, &first, &redemption(), store.now()).await.unwrap();
     assert!(store.written.lock().unwrap().len() >= 6);
     // The rows have the client and the challenge too: without encryption they would be found.
     for secret in [&token, &successor, &code, &first, VERIFIER, CHALLENGE, CLIENT, UPSTREAM_TOKEN] {
@@ -366,5 +405,5 @@ async fn the_rows_of_a_person_are_deleted_together_and_contain_no_token() {
     assert_eq!(deleted, 3);
     assert_eq!(grants.delete_person(ISSUER, "ada").await.unwrap(), 0);
     assert_error(refresh(&grants, &token, store.now()).await, ErrorCode::InvalidGrant);
-    assert!(grants.redeem_code(ISSUER, &code, &REDEMPTION, store.now()).await.is_ok());
+    assert!(grants.redeem_code(ISSUER, &code, &redemption(), store.now()).await.is_ok());
 }

@@ -8,7 +8,8 @@ use mcp_testing::IssuerResponse;
 use serde_json::{Value, json};
 
 use crate::support::{
-    Browser, World, authorization_query, code_request, form_request, location, parameter, refresh_request, resources,
+    Browser, CLIENT, RESOURCE, VERIFIER, World, authorization_query, code_request, form_request, location, parameter,
+    refresh_request, resources,
 };
 
 const HOUR: u64 = 60 * 60;
@@ -201,4 +202,44 @@ async fn a_removed_scope_or_client_gets_no_token() {
     request.push(("client_id", "portal"));
     let response = world.send_to(&environment, form_request("/token", &request)).await;
     assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+    request.push(("client_secret", "s3cret"));
+    assert_eq!(world.post("/token", &request).await.0, StatusCode::OK, "the code was not used up");
+}
+
+#[tokio::test]
+async fn a_code_and_a_refresh_token_can_be_used_again_after_invalid_target() {
+    let world = World::new().await;
+    let browser = Browser::default();
+    let token = refresh_token(&world.tokens(&browser).await);
+    let code = parameter(&world.sign_in(&browser, &authorization_query(&[]), "ada").await, "code");
+    let mut removed = resources();
+    removed.as_array_mut().unwrap().remove(0);
+    let environment = world.environment_with(&removed, Vec::new());
+    let of_code = vec![
+        ("grant_type", "authorization_code"),
+        ("client_id", CLIENT),
+        ("code", &code),
+        ("code_verifier", VERIFIER),
+    ];
+    // The refresh is repeated after the grace period of a token that was used up.
+    for (request, pause) in [(of_code, 0), (refresh_request(&token).to_vec(), 61)] {
+        let with = |resource| {
+            let resource = Option::map(resource, |url| ("resource", url));
+            form_request("/token", &request.iter().copied().chain(resource).collect::<Vec<_>>())
+        };
+        for (server, resource) in [
+            (&world.server, Some("https://other.example/mcp")),
+            (&world.server, Some("https://unknown.example/mcp")),
+            (&environment, Some(RESOURCE)),
+            (&environment, Some("https://other.example/mcp")),
+            (&environment, None),
+        ] {
+            let response = world.send_to(server, with(resource)).await;
+            let body: Value = serde_json::from_slice(response.body()).unwrap();
+            assert_eq!(body["error"], "invalid_target", "{resource:?}");
+        }
+        world.pass(pause);
+
+        assert_eq!(world.send(with(Some(RESOURCE))).await.status(), StatusCode::OK);
+    }
 }
