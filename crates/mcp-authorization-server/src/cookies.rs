@@ -73,9 +73,11 @@ struct Approval {
 
 impl Approvals {
     /// Returns the approvals in the cookies of a browser.
-    pub(crate) fn of(headers: &HeaderMap, browser: &Browser, sealer: &Sealer, issuer: &str) -> Self {
-        let sealed = cookie(headers, APPROVALS);
-        let own = sealed.and_then(|sealed| sealer.open::<Self>(issuer, Purpose::Approvals, sealed));
+    pub(crate) async fn of(headers: &HeaderMap, browser: &Browser, sealer: &Sealer, issuer: &str) -> Self {
+        let own = match cookie(headers, APPROVALS) {
+            Some(sealed) => sealer.open::<Self>(issuer, Purpose::Approvals, sealed).await,
+            None => None,
+        };
         own.filter(|own| own.browser == browser.id)
             .unwrap_or_else(|| Self { browser: browser.id.clone(), approved: Vec::new() })
     }

@@ -209,7 +209,7 @@ impl Grants {
         request: &CodeRequest<'_>,
         now: SystemTime,
     ) -> Result<Granted, GrantError> {
-        let content: TokenContent = self.sealer.open(issuer, Purpose::Code, code).ok_or(INVALID_CODE)?;
+        let content: TokenContent = self.sealer.open(issuer, Purpose::Code, code).await.ok_or(INVALID_CODE)?;
         let owner = Principal::new(issuer, &content.sub);
         let id = row(&owner, &content.grant);
         let Some((mut grant, version)) = self.read(&id).await? else { return Err(INVALID_CODE.into()) };
@@ -263,7 +263,7 @@ impl Grants {
         scope: Option<&str>,
         now: SystemTime,
     ) -> Result<Granted, GrantError> {
-        let content: TokenContent = self.sealer.open(issuer, Purpose::RefreshToken, token).ok_or(INVALID_TOKEN)?;
+        let content: TokenContent = self.sealer.open(issuer, Purpose::RefreshToken, token).await.ok_or(INVALID_TOKEN)?;
         let owner = Principal::new(issuer, &content.sub);
         let id = row(&owner, &content.grant);
         for _ in 0..ATTEMPTS {
@@ -308,7 +308,7 @@ impl Grants {
     ///
     /// [`ErrorCode::InvalidGrant`] when the token was issued to another client. When the store fails.
     pub async fn revoke(&self, issuer: &str, token: &str, client_id: &str) -> Result<(), GrantError> {
-        let Some(content) = self.sealer.open::<TokenContent>(issuer, Purpose::RefreshToken, token) else {
+        let Some(content) = self.sealer.open::<TokenContent>(issuer, Purpose::RefreshToken, token).await else {
             return Ok(());
         };
         let owner = Principal::new(issuer, &content.sub);

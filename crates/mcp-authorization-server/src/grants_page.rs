@@ -69,8 +69,8 @@ impl AuthorizationServer {
         if parameters.get("sign_in").is_some() {
             return self.start_for_grants(&browser, context).await;
         }
-        let form = parameters.get("form");
-        let form = form.and_then(|text| self.sign_ins.sealer.open::<Form>(context.issuer, Purpose::GrantsForm, text));
+        let form = parameters.get("form").ok_or(PageError::Expired)?;
+        let form = self.sign_ins.sealer.open::<Form>(context.issuer, Purpose::GrantsForm, form).await;
         let form = form.filter(|form| form.expires > unix_seconds(context.now)).ok_or(PageError::Expired)?;
         if !is_equal(&browser.id, &form.browser) {
             return Err(PageError::Cookies);

@@ -1,11 +1,10 @@
 //! Sealed texts: codes, refresh tokens, forms and cookies that only this server can make and read.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
-use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use mcp_server::{
-    StateKey,
+    KeyLoader, StateKey, ValueSealer,
     json::{self, Budget},
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -25,11 +24,8 @@ pub(crate) enum Purpose {
     GrantsForm = 5,
 }
 
-/// Seals texts by AES-256-GCM-SIV, which tolerates a repeated nonce after a snapshot was restored.
-pub struct Sealer {
-    /// The current key first.
-    keys: Vec<RandomizedNonceKey>,
-}
+/// Seals texts. After a rotation of the state key, texts of the previous key open, and a text of a newer key loads the state key again.
+pub struct Sealer(ValueSealer);
 
 /// A text could not be sealed.
 #[derive(Debug, Clone, Copy, thiserror::Error)]
@@ -38,34 +34,26 @@ pub struct SealError;
 
 impl Sealer {
     /// Derives the keys from the state key. `None` if that fails.
-    pub fn new(key: &StateKey) -> Option<Self> {
-        let keys = key.derive(SERVER, "sealed texts")?;
-        let keys = keys.iter().map(|key| RandomizedNonceKey::new(&AES_256_GCM_SIV, key).ok());
-        Some(Self { keys: keys.collect::<Option<_>>()? })
+    pub fn new(key: &StateKey, loader: Arc<KeyLoader>) -> Option<Self> {
+        Some(Self(ValueSealer::new(key, SERVER, loader)?))
     }
 
     /// Seals a value for the issuer and a purpose.
     pub(crate) fn seal(&self, issuer: &str, purpose: Purpose, value: &impl Serialize) -> Result<String, SealError> {
-        let mut text = serde_json::to_vec(value).map_err(|_| SealError)?;
-        let key = self.keys.first().ok_or(SealError)?;
-        let nonce = key.seal_in_place_append_tag(additional_data(issuer, purpose), &mut text).map_err(|_| SealError)?;
-        let sealed = BASE64_URL_SAFE_NO_PAD.encode([nonce.as_ref().as_slice(), &text].concat());
+        let text = serde_json::to_vec(value).map_err(|_| SealError)?;
+        let sealed = self.0.seal(&additional_data(issuer, purpose), text).ok_or(SealError)?;
+        let sealed = BASE64_URL_SAFE_NO_PAD.encode(sealed);
         if sealed.len() > MAX_LENGTH { Err(SealError) } else { Ok(sealed) }
     }
 
     /// Opens a text. `None` if it was not sealed by this server for this issuer and purpose.
-    pub(crate) fn open<T: DeserializeOwned>(&self, issuer: &str, purpose: Purpose, text: &str) -> Option<T> {
+    pub(crate) async fn open<T: DeserializeOwned>(&self, issuer: &str, purpose: Purpose, text: &str) -> Option<T> {
         if text.len() > MAX_LENGTH {
             return None;
         }
-        let bytes = BASE64_URL_SAFE_NO_PAD.decode(text).ok()?;
-        let (nonce, sealed) = bytes.split_first_chunk::<NONCE_LEN>()?;
-        self.keys.iter().find_map(|key| {
-            let mut text = sealed.to_vec();
-            let nonce = Nonce::assume_unique_for_key(*nonce);
-            let opened = key.open_in_place(nonce, additional_data(issuer, purpose), &mut text).ok()?;
-            json::read_bytes(opened, Budget::memory(1024 * 1024)).ok()
-        })
+        let sealed = BASE64_URL_SAFE_NO_PAD.decode(text).ok()?;
+        let opened = self.0.open(&additional_data(issuer, purpose), &sealed).await?;
+        json::read_bytes(&opened, Budget::memory(1024 * 1024)).ok()
     }
 }
 
@@ -76,8 +64,8 @@ impl fmt::Debug for Sealer {
 }
 
 /// Only the last part has a variable length.
-fn additional_data(issuer: &str, purpose: Purpose) -> Aad<Vec<u8>> {
-    Aad::from([&[purpose as u8], issuer.as_bytes()].concat())
+fn additional_data(issuer: &str, purpose: Purpose) -> Vec<u8> {
+    [&[purpose as u8], issuer.as_bytes()].concat()
 }
 
 #[cfg(test)]
@@ -87,44 +75,48 @@ mod tests {
 
     const ISSUER: &str = "https://auth.example";
 
-    fn open(sealer: &Sealer, text: &str) -> Option<String> {
-        sealer.open(ISSUER, Purpose::Code, text)
+    fn sealer(keys: &[u8]) -> Sealer {
+        Sealer::new(&state_key(keys), Arc::default()).unwrap()
     }
 
-    #[test]
-    fn a_text_opens_only_for_its_issuer_and_purpose() {
-        let sealer = Sealer::new(&state_key(&[1])).unwrap();
+    async fn open(sealer: &Sealer, text: &str) -> Option<String> {
+        sealer.open(ISSUER, Purpose::Code, text).await
+    }
+
+    #[tokio::test]
+    async fn a_text_opens_only_for_its_issuer_and_purpose() {
+        let sealer = sealer(&[1]);
         let text = sealer.seal(ISSUER, Purpose::Code, &"ada").unwrap();
 
-        assert_eq!(open(&sealer, &text).as_deref(), Some("ada"));
-        assert_eq!(sealer.open::<String>(ISSUER, Purpose::RefreshToken, &text), None);
-        assert_eq!(sealer.open::<String>("https://auth.example.evil", Purpose::Code, &text), None);
-        assert_eq!(sealer.open::<u64>(ISSUER, Purpose::Code, &text), None);
+        assert_eq!(open(&sealer, &text).await.as_deref(), Some("ada"));
+        assert_eq!(sealer.open::<String>(ISSUER, Purpose::RefreshToken, &text).await, None);
+        assert_eq!(sealer.open::<String>("https://auth.example.evil", Purpose::Code, &text).await, None);
+        assert_eq!(sealer.open::<u64>(ISSUER, Purpose::Code, &text).await, None);
         assert_eq!(format!("{sealer:?}"), "Sealer(..)");
     }
 
-    #[test]
-    fn changed_texts_do_not_open() {
-        let sealer = Sealer::new(&state_key(&[1])).unwrap();
+    #[tokio::test]
+    async fn changed_texts_do_not_open() {
+        let sealer = sealer(&[1]);
         let text = sealer.seal(ISSUER, Purpose::Code, &"ada").unwrap();
         for at in 0..text.len() {
             let mut changed = text.clone().into_bytes();
             changed[at] = if changed[at] == b'A' { b'B' } else { b'A' };
-            assert_eq!(open(&sealer, &String::from_utf8(changed).unwrap()), None, "{at}");
-            assert_eq!(open(&sealer, &text[..at]), None, "{at}");
+            assert_eq!(open(&sealer, &String::from_utf8(changed).unwrap()).await, None, "{at}");
+            assert_eq!(open(&sealer, &text[..at]).await, None, "{at}");
         }
         for text in [format!("{text}="), format!("{text}A"), "\u{e9}".repeat(20), "A".repeat(MAX_LENGTH + 1)] {
-            assert_eq!(open(&sealer, &text), None);
+            assert_eq!(open(&sealer, &text).await, None);
         }
     }
 
-    #[test]
-    fn the_previous_key_opens() {
-        let [old, both, new] = [&[1][..], &[2, 1], &[2]].map(|keys| Sealer::new(&state_key(keys)).unwrap());
+    #[tokio::test]
+    async fn the_previous_key_opens() {
+        let [old, both, new] = [&[1][..], &[2, 1], &[2]].map(sealer);
         let text = old.seal(ISSUER, Purpose::Code, &"ada").unwrap();
 
-        assert_eq!(open(&both, &text).as_deref(), Some("ada"));
-        assert_eq!(open(&new, &text), None);
-        assert_eq!(open(&new, &both.seal(ISSUER, Purpose::Code, &"ada").unwrap()).as_deref(), Some("ada"));
+        assert_eq!(open(&both, &text).await.as_deref(), Some("ada"));
+        assert_eq!(open(&new, &text).await, None);
+        assert_eq!(open(&new, &both.seal(ISSUER, Purpose::Code, &"ada").unwrap()).await.as_deref(), Some("ada"));
     }
 }

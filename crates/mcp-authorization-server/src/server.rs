@@ -10,8 +10,8 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
 use mcp_server::{
-    InitError, StateKey, error_chain,
-    store::{SealedStore, Store, StoreKeys},
+    InitError, KeyLoader, StateKey, error_chain,
+    store::{SealedStore, Store},
 };
 use serde_json::json;
 
@@ -92,27 +92,29 @@ pub struct RequestContext<'a> {
 }
 
 impl AuthorizationServer {
-    /// Creates a server whose state is in `store`.
+    /// Creates a server whose state is in `store`. `loader` loads the state key again for a value of a newer key.
     ///
     /// # Errors
     ///
     /// When no keys can be derived from the state key.
-    pub fn new(settings: Settings, store: Arc<dyn Store>, state_key: &StateKey) -> Result<Self, UnusableStateKey> {
-        let sealed = || {
-            let keys = StoreKeys::from_state_key(SERVER, state_key).ok_or(UnusableStateKey)?;
-            Ok(SealedStore::new(Arc::clone(&store), keys))
-        };
-        let sealer = || Sealer::new(state_key).ok_or(UnusableStateKey);
+    pub fn new(
+        settings: Settings,
+        store: Arc<dyn Store>,
+        state_key: &StateKey,
+        loader: &Arc<KeyLoader>,
+    ) -> Result<Self, UnusableStateKey> {
+        let sealed = SealedStore::of_server(store, SERVER, state_key, Arc::clone(loader)).ok_or(UnusableStateKey)?;
+        let sealer = || Sealer::new(state_key, Arc::clone(loader)).ok_or(UnusableStateKey);
         let Settings { resources, keys, upstream, clients, registration, documents, token_lifetime, refresh } =
             settings;
         Ok(Self {
             resources,
             keys,
             token_lifetime,
-            clients: Clients::new(clients, registration, documents, sealed()?),
-            grants: Grants::new(sealed()?, sealer()?, refresh),
+            clients: Clients::new(clients, registration, documents, sealed.clone()),
+            grants: Grants::new(sealed.clone(), sealer()?, refresh),
             assertions: None,
-            sign_ins: SignIns { store: sealed()?, sealer: sealer()?, upstream, limits: RowLimits::new(sealed()?) },
+            sign_ins: SignIns { limits: RowLimits::new(sealed.clone()), store: sealed, sealer: sealer()?, upstream },
         })
     }
 

@@ -106,7 +106,7 @@ impl AuthorizationServer {
             Err(Rejection::Client { error, url }) => return Err(PageError::Client { error, url }),
         };
         let browser = Browser::of_or_new(request.headers()).map_err(|error| page_of_internal(&error))?;
-        let approvals = Approvals::of(request.headers(), &browser, &self.sign_ins.sealer, context.issuer);
+        let approvals = Approvals::of(request.headers(), &browser, &self.sign_ins.sealer, context.issuer).await;
         if approvals.contain(&own, context.now) {
             let target = ClientTarget { request: own, client: summary, consented: false };
             return self.start(Target::Client(target), &browser, context).await;
@@ -150,8 +150,8 @@ impl AuthorizationServer {
 
     async fn decide(&self, request: &Request<Bytes>, context: &RequestContext<'_>) -> Step<HttpResponse> {
         let parameters = posted_form(request)?;
-        let form = parameters.get("form");
-        let form = form.and_then(|text| self.sign_ins.sealer.open::<Form>(context.issuer, Purpose::ConsentForm, text));
+        let form = parameters.get("form").ok_or(PageError::Expired)?;
+        let form = self.sign_ins.sealer.open::<Form>(context.issuer, Purpose::ConsentForm, form).await;
         let form = form.filter(|form| form.expires > unix_seconds(context.now)).ok_or(PageError::Expired)?;
         let browser = Browser::of(request.headers()).filter(|own| is_equal(&own.id, &form.browser));
         let browser = browser.ok_or(PageError::Cookies)?;
@@ -164,7 +164,7 @@ impl AuthorizationServer {
             }
             _ => return Err(PageError::Expired),
         }
-        let approvals = Approvals::of(request.headers(), &browser, &self.sign_ins.sealer, context.issuer);
+        let approvals = Approvals::of(request.headers(), &browser, &self.sign_ins.sealer, context.issuer).await;
         let cookie = match is_remembered(&form.request) {
             true => {
                 let added = approvals.add(&form.request, &self.sign_ins.sealer, context.issuer, context.now);

@@ -149,6 +149,13 @@ impl McpService {
         &self.server
     }
 
+    /// Returns what loads the state key again when a value was sealed with an unknown key, for values that a function seals itself
+    /// (`ValueSealer`).
+    #[cfg(any(feature = "interactive", feature = "store"))]
+    pub fn key_loader(&self) -> &Arc<mcp_server::KeyLoader> {
+        self.server.key_loader()
+    }
+
     /// Fetches the keys of issuers, if `OIDC_WARM` is on. [`main`](crate::main) awaits it in the init phase, before the first
     /// invocation.
     pub async fn warm(&self) {

@@ -64,7 +64,7 @@ impl McpService {
     pub fn connect_secrets(&self, env: &Env) -> Result<(), InitError> {
         if let Some(arn) = env.get(STATE_KEY_SECRET_ARN) {
             let secret = StoredSecret::from_env(STATE_KEY_SECRET_ARN, arn, |name| env.get(name))?;
-            self.server().load_state_key_by(std::sync::Arc::new(Loader(secret)));
+            self.server().key_loader().set_source(std::sync::Arc::new(Loader(secret)));
         }
         Ok(())
     }

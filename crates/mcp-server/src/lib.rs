@@ -104,7 +104,9 @@ pub use policy::{Access, Authorization, Enforcement, ScopeNames, principal::Prin
 pub use server::{Server, Settings};
 pub use state_key::StateKey;
 #[cfg(any(feature = "interactive", feature = "store"))]
-pub use state_key::rotation::LoadStateKey;
+pub use state_key::rotation::{KeyLoader, LoadStateKey};
+#[cfg(feature = "store")]
+pub use state_key::value_sealer::ValueSealer;
 #[doc(no_inline)]
 pub use tokio_util::sync::CancellationToken;
 #[cfg(feature = "tasks")]

@@ -10,6 +10,8 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 pub(crate) mod rotation;
 #[cfg(any(feature = "interactive", feature = "store"))]
 pub(crate) mod sealing;
+#[cfg(feature = "store")]
+pub(crate) mod value_sealer;
 
 const KEY_BYTES: usize = 32;
 const MAX_KEYS: usize = 3;
@@ -42,16 +44,6 @@ impl StateKey {
     #[cfg(feature = "pseudonyms")]
     pub(crate) fn current(&self) -> Option<&[u8; KEY_BYTES]> {
         self.keys.first()
-    }
-
-    /// Derives a key for a purpose of your own from each of the keys, the current one first: encrypt with the first, decrypt with
-    /// all. Keys of different servers and of different purposes are independent (HKDF, RFC 5869). `None` if the derivation fails.
-    #[cfg(feature = "store")]
-    pub fn derive(&self, server: &str, purpose: &str) -> Option<Vec<[u8; KEY_BYTES]>> {
-        // The length separates both texts.
-        let length = (server.len() as u64).to_be_bytes();
-        let info: [&[u8]; 3] = [&length, server.as_bytes(), purpose.as_bytes()];
-        self.all().iter().map(|secret| derive(secret, b"mcp application key", &info)).collect()
     }
 
     /// Returns all keys, the one that encrypts first.
@@ -101,18 +93,5 @@ mod tests {
         }
         let three = [key(1), key(2), key(1)].join(",");
         assert_eq!(format!("{:?}", StateKey::parse(&three).unwrap()), "StateKey(..)");
-    }
-
-    #[cfg(feature = "store")]
-    #[test]
-    fn derived_keys_depend_on_key_server_and_purpose() {
-        let both = StateKey::parse(&[key(1), key(2)].join(",")).unwrap();
-        let derived = both.derive("ab", "c").unwrap();
-
-        assert_eq!(derived.len(), 2);
-        assert_ne!(derived[0], derived[1]);
-        assert_eq!(StateKey::parse(&key(1)).unwrap().derive("ab", "c").unwrap(), derived[..1]);
-        assert_ne!(both.derive("a", "bc").unwrap(), derived);
-        assert_ne!(both.derive("ab", "d").unwrap(), derived);
     }
 }

@@ -65,7 +65,11 @@ pub async fn service(config: Config) -> Result<McpService, InitError> {
         refresh: RefreshLifetimes::default(),
     };
     let store = Arc::new(PostgresStore::new(database));
-    let mut own = AuthorizationServer::new(settings, Arc::clone(&store) as _, &state_key)
+    let server = Server::new("authorization-server", env!("CARGO_PKG_VERSION"), ());
+    let closed = Arc::clone(&store);
+    let server = server.on_close(async move |_| closed.close().await);
+    let service = McpService::new(server, http)?;
+    let mut own = AuthorizationServer::new(settings, store, &state_key, service.key_loader())
         .map_err(|error| InitError::new("could not create the authorization server").with_source(error))?;
     if !assertion_issuers.is_empty() {
         own = own.trust_assertions_of(&assertion_issuers)?;
@@ -73,10 +77,8 @@ pub async fn service(config: Config) -> Result<McpService, InitError> {
     let own = Arc::new(own);
     let (commanded, keys_secret) = (Arc::clone(&own), keys_secret.map(Arc::new));
     let serve = tower::service_fn(move |request| serve(Arc::clone(&own), request));
-    let server = Server::new("authorization-server", env!("CARGO_PKG_VERSION"), ());
-    let server = server.on_close(async move |_| store.close().await);
     // In place of the MCP endpoint, not around it.
-    let service = McpService::new(server, http)?.layer(tower::layer::layer_fn(move |_| serve.clone()));
+    let service = service.layer(tower::layer::layer_fn(move |_| serve.clone()));
     Ok(service.command(commands::NAME, move |command, invocation| {
         commands::run(Arc::clone(&commanded), keys_secret.clone(), command, invocation)
     }))

@@ -1,6 +1,6 @@
 mod store;
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use futures_util::future::join_all;
@@ -197,7 +197,7 @@ async fn a_forged_or_foreign_text_is_not_a_code_or_token() {
     let grants = store.grants();
     let code = code_of(&grants, "ada", true, store.now()).await;
     let token = token_of(&grants, store.now()).await;
-    let other_key = Grants { sealer: Sealer::new(&state_key(&[2])).unwrap(), ..store.grants() };
+    let other_key = Grants { sealer: Sealer::new(&state_key(&[2]), Arc::default()).unwrap(), ..store.grants() };
     let forged = code_of(&other_key, "ada", true, store.now()).await;
 
     for text in ["", "x", &token, &forged, &code[1..], &code.to_lowercase(), "null"] {
@@ -289,7 +289,7 @@ async fn rotations_within_a_grace_period_are_bounded_and_revoke_nothing() {
 
     let token = refresh(&grants, &token, store.now()).await.unwrap();
     let owner = Principal::new(ISSUER, "ada");
-    let content: TokenContent = grants.sealer.open(ISSUER, Purpose::RefreshToken, &token).unwrap();
+    let content: TokenContent = grants.sealer.open(ISSUER, Purpose::RefreshToken, &token).await.unwrap();
     let (grant, _) = grants.read(&row(&owner, &content.grant)).await.unwrap().unwrap();
     let Phase::Family { generation, superseded } = grant.phase else { panic!() };
     assert_eq!((generation, superseded.len()), (1 + MAX_SUPERSEDED as u64 + 1, 1));

@@ -9,6 +9,7 @@ mod hostile;
 mod hostile_inputs;
 mod hostile_table;
 mod postgres;
+mod rotation;
 mod sign_in;
 mod support;
 mod upstream_check;

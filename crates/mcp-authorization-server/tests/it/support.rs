@@ -17,7 +17,10 @@ use mcp_authorization_server::{
     Provider, RefreshLifetimes, RegistrationPolicy, RequestContext, Resources, Settings, Source, Upstream,
     UpstreamConfig,
 };
-use mcp_server::store::{MemoryStore, Store, StoreClock};
+use mcp_server::{
+    KeyLoader, StateKey,
+    store::{MemoryStore, Store, StoreClock},
+};
 use mcp_testing::{IssuerResponse, TestIssuer, state_key};
 use serde_json::{Value, json};
 
@@ -99,7 +102,14 @@ impl World {
 
     /// One more environment with other resources and clients of the configuration.
     pub(crate) fn environment_with(&self, resources: &Value, clients: Vec<ConfiguredClient>) -> AuthorizationServer {
-        Self::configured(&self.upstream, &self.store, &self.documents, resources, clients)
+        let keys = (&state_key(), &Arc::default());
+        Self::configured(&self.upstream, &self.store, &self.documents, resources, clients, keys)
+    }
+
+    /// One more environment with this state key.
+    pub(crate) fn environment_with_key(&self, key: &str, loader: &Arc<KeyLoader>) -> AuthorizationServer {
+        let keys = (&StateKey::parse(key).unwrap(), loader);
+        Self::configured(&self.upstream, &self.store, &self.documents, &resources(), vec![portal()], keys)
     }
 
     fn environment_of(
@@ -107,14 +117,8 @@ impl World {
         store: &Arc<dyn Store>,
         documents: &DocumentSource,
     ) -> AuthorizationServer {
-        let portal = ConfiguredClient {
-            id: "portal".to_owned(),
-            name: "Portal".to_owned(),
-            redirect_uris: vec![CALLBACK.to_owned().try_into().unwrap()],
-            // SHA-256 of `s3cret`.
-            secret_sha256: Some("HsHCa1DV08WNlYMYGvgHZlX-AHVr9yhZQLo2cPmfy6A".to_owned()),
-        };
-        Self::configured(upstream, store, documents, &resources(), vec![portal])
+        let keys = (&state_key(), &Arc::default());
+        Self::configured(upstream, store, documents, &resources(), vec![portal()], keys)
     }
 
     fn configured(
@@ -123,6 +127,7 @@ impl World {
         documents: &DocumentSource,
         resources: &Value,
         clients: Vec<ConfiguredClient>,
+        (state_key, loader): (&StateKey, &Arc<KeyLoader>),
     ) -> AuthorizationServer {
         let resources = resources.to_string();
         AuthorizationServer::new(
@@ -148,7 +153,8 @@ impl World {
                 refresh: RefreshLifetimes::default(),
             },
             Arc::clone(store),
-            &state_key(),
+            state_key,
+            loader,
         )
         .unwrap()
     }
@@ -374,6 +380,17 @@ pub(crate) fn encode(pairs: &[(&str, &str)]) -> String {
     };
     let encoded = |text: &str| text.bytes().map(byte).collect::<String>();
     pairs.iter().map(|(name, value)| format!("{}={}", encoded(name), encoded(value))).collect::<Vec<_>>().join("&")
+}
+
+/// A confidential client of the configuration.
+fn portal() -> ConfiguredClient {
+    ConfiguredClient {
+        id: "portal".to_owned(),
+        name: "Portal".to_owned(),
+        redirect_uris: vec![CALLBACK.to_owned().try_into().unwrap()],
+        // SHA-256 of `s3cret`.
+        secret_sha256: Some("HsHCa1DV08WNlYMYGvgHZlX-AHVr9yhZQLo2cPmfy6A".to_owned()),
+    }
 }
 
 pub(crate) fn resources() -> Value {

@@ -40,11 +40,10 @@ impl BuiltServer {
         self.0.store.as_ref()
     }
 
-    /// Sets what loads the state key again when a value was sealed with an unknown key: at most once a minute. A second call has no
-    /// effect.
+    /// Returns what loads the state key again when a value was sealed with an unknown key.
     #[cfg(any(feature = "interactive", feature = "store"))]
-    pub fn load_state_key_by(&self, source: Arc<dyn crate::LoadStateKey>) {
-        self.0.key_loader.set_source(source);
+    pub fn key_loader(&self) -> &Arc<crate::KeyLoader> {
+        &self.0.key_loader
     }
 
     /// Returns what runs tasks in the background; `None` for a server without tools that have [`Task`](crate::Task) settings.

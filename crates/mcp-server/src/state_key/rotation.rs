@@ -1,6 +1,7 @@
 //! Rotation of the state key: an environment loads the key again for a value that a newer environment has sealed.
 
 use std::{
+    fmt,
     pin::Pin,
     sync::{Arc, OnceLock, PoisonError, RwLock},
     time::{Duration, SystemTime},
@@ -9,6 +10,8 @@ use std::{
 use tokio::{sync::Mutex, time::timeout};
 
 use super::StateKey;
+#[cfg(feature = "store")]
+use super::sealing::{OpenError, SealingKeys};
 use crate::{BoxError, error_chain};
 
 /// Minimum time between two loads of the state key.
@@ -23,8 +26,10 @@ pub trait LoadStateKey: Send + Sync + 'static {
 }
 
 /// Loads the state key of a server at most once a minute: unknown keys may be made up, and tables may have rows of another server.
+///
+/// Without a source it loads nothing. All that a server seals shares one loader, so that all keys are replaced together.
 #[derive(Default)]
-pub(crate) struct KeyLoader {
+pub struct KeyLoader {
     source: OnceLock<Arc<dyn LoadStateKey>>,
     last: Mutex<LastLoad>,
 }
@@ -40,7 +45,7 @@ struct LastLoad {
 
 impl KeyLoader {
     /// Sets the source of the key. A second call has no effect.
-    pub(crate) fn set_source(&self, source: Arc<dyn LoadStateKey>) {
+    pub fn set_source(&self, source: Arc<dyn LoadStateKey>) {
         // The first one stays.
         let _ = self.source.set(source);
     }
@@ -71,6 +76,12 @@ impl KeyLoader {
                 None
             }
         }
+    }
+}
+
+impl fmt::Debug for KeyLoader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeyLoader").field("has_source", &self.source.get().is_some()).finish_non_exhaustive()
     }
 }
 
@@ -113,6 +124,19 @@ impl<K> CurrentKeys<K> {
         let keys = Arc::new((self.derive)(&key, &self.server)?);
         *self.keys.write().unwrap_or_else(PoisonError::into_inner) = (count, Arc::clone(&keys));
         Some(keys)
+    }
+}
+
+#[cfg(feature = "store")]
+impl CurrentKeys<SealingKeys> {
+    /// Opens a value that was sealed with this data. Loads the state key again for a value of an unknown key. `None` for any other
+    /// value.
+    pub(crate) async fn open(&self, data: &[u8], sealed: &[u8], loader: &KeyLoader) -> Option<Vec<u8>> {
+        let keys = self.get();
+        match keys.open(data, sealed) {
+            Err(OpenError::UnknownKey) => self.newer_than(&keys, loader).await?.open(data, sealed).ok(),
+            opened => opened.ok(),
+        }
     }
 }
 

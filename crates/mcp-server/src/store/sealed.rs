@@ -75,7 +75,7 @@ impl SealedStore {
 
     /// Creates the store of a server. Its keys are those of [`StoreKeys::from_state_key`], and are replaced by those of a state key
     /// that `loader` loads. `None` if the derivation fails.
-    pub(crate) fn of_server(
+    pub fn of_server(
         store: Arc<dyn Store>,
         server: &str,
         key: &StateKey,

@@ -39,7 +39,7 @@ impl TestStore {
 
     /// The grants of one more environment.
     pub(super) fn grants(&self) -> Grants {
-        let sealer = Sealer::new(&state_key(&[1])).unwrap();
+        let sealer = Sealer::new(&state_key(&[1]), Arc::default()).unwrap();
         Grants::new(sealed_store(Arc::new(self.clone())), sealer, RefreshLifetimes::default())
     }
 

@@ -9,7 +9,7 @@ use crate::{
     state_key::{
         StateKey,
         rotation::{CurrentKeys, KeyLoader},
-        sealing::{OpenError, SealingKeys},
+        sealing::SealingKeys,
     },
 };
 
@@ -56,14 +56,7 @@ impl Seals {
             return None;
         }
         let bytes = BASE64_URL_SAFE_NO_PAD.decode(sealed).ok()?;
-        let (data, keys) = (additional_data(purpose, caller), self.keys.get());
-        match keys.open(&data, &bytes) {
-            Err(OpenError::UnknownKey) => {
-                let newer = self.keys.newer_than(&keys, &self.loader).await?;
-                newer.open(&data, &bytes).ok()
-            }
-            opened => opened.ok(),
-        }
+        self.keys.open(&additional_data(purpose, caller), &bytes, &self.loader).await
     }
 }
 
