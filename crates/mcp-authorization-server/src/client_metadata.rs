@@ -16,7 +16,7 @@ pub(crate) struct ClientMetadata {
     pub(crate) client_id: Option<String>,
     client_name: Option<String>,
     #[serde(default)]
-    redirect_uris: Vec<String>,
+    pub(crate) redirect_uris: Vec<String>,
     token_endpoint_auth_method: Option<String>,
     /// Not in RFC 7591, but in documents of clients that can use several methods: the methods in any order.
     #[serde(default)]

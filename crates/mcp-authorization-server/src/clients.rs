@@ -43,15 +43,25 @@ const IN_ALL: u64 = 1000;
 /// Maximum size of a registration request, in bytes.
 pub(crate) const MAX_REGISTRATION_BYTES: usize = 16 * 1024;
 /// Redirect URIs of well-known clients, which may be registered without a review. Other URLs on their hosts may redirect elsewhere.
-const KNOWN_URIS: [&str; 5] = [
+///
+/// | Client | Source, read on 2026-11-27 |
+/// | --- | --- |
+/// | ChatGPT, for servers that return `iss` (RFC 9207) | <https://developers.openai.com/apps-sdk/build/auth> |
+/// | Claude: `claude.ai` today, `claude.com` possibly later | <https://support.claude.com/en/articles/11503834-building-custom-connectors-via-remote-mcp-servers> |
+/// | Cursor's web and cloud agents; the desktop uses loopback | <https://cursor.com/docs/mcp> |
+/// | Visual Studio Code, which registers both with two on loopback | <https://github.com/microsoft/vscode/issues/278512> |
+const KNOWN_URIS: [&str; 6] = [
     "https://chatgpt.com/connector_platform_oauth_redirect",
     "https://claude.ai/api/mcp/auth_callback",
     "https://claude.com/api/mcp/auth_callback",
     "https://insiders.vscode.dev/redirect",
     "https://vscode.dev/redirect",
+    "https://www.cursor.com/agents/mcp/oauth/callback",
 ];
-/// Start of the redirect URIs of ChatGPT's connectors, which end with the id of the connector.
+/// Start of the redirect URIs of ChatGPT's connectors, which end with the id of the connector. The source is that of ChatGPT above.
 const CHATGPT_CONNECTORS: &str = "https://chatgpt.com/connector/oauth/";
+/// Redirect URI that Cursor registers together with others. A private scheme is not accepted: the URI is left out of the registration.
+const LEFT_OUT: &str = "cursor://anysphere.cursor-mcp/oauth/callback";
 
 /// Which clients may register themselves (RFC 7591).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -268,8 +278,9 @@ impl Clients {
         if body.len() > MAX_REGISTRATION_BYTES {
             return Err(invalid("the request has more than 16 KiB").into());
         }
-        let metadata: ClientMetadata = json::read_bytes(body, Budget::memory(1024 * 1024))
+        let mut metadata: ClientMetadata = json::read_bytes(body, Budget::memory(1024 * 1024))
             .map_err(|_| invalid("the request is not a JSON object with client metadata"))?;
+        metadata.redirect_uris.retain(|uri| uri != LEFT_OUT);
         let valid = metadata.validate(false)?;
         if !valid.redirect_uris.iter().all(|uri| self.policy.allows(uri)) {
             let description =

@@ -160,6 +160,10 @@ async fn registrations_are_limited_to_known_redirect_uris() {
         (&["http://localhost/callback", "https://evil.example/callback"], false),
         (&["https://chatgpt.com/connector_platform_oauth_redirect"], true),
         (&["https://chatgpt.com/connector/oauth/Ab_c-1"], true),
+        (&["https://insiders.vscode.dev/redirect", "https://vscode.dev/redirect", "http://127.0.0.1:33418/"], true),
+        (&["https://claude.com/api/mcp/auth_callback"], true),
+        (&["https://www.cursor.com/agents/mcp/oauth/callback", "http://localhost:8787/callback"], true),
+        (&["https://www.cursor.com/agents/mcp/oauth/other"], false),
         (&["https://chatgpt.com/connector/oauth/"], false),
         (&["https://chatgpt.com/connector/oauth/../x"], false),
         (&["https://claude.ai/redirect?to=https://evil.example"], false),
@@ -182,6 +186,17 @@ async fn registrations_are_limited_to_known_redirect_uris() {
     }
     let large = vec![b' '; MAX_REGISTRATION_BYTES + 1];
     assert!(matches!(own.clients.register(&large, None, at(5)).await, Err(ClientError::OAuth(_))));
+}
+
+#[tokio::test]
+async fn the_private_scheme_of_cursor_is_left_out_of_its_registration() {
+    let setup = setup(known());
+    let uris = ["cursor://anysphere.cursor-mcp/oauth/callback", "http://localhost:8787/callback"];
+
+    assert_eq!(register(&setup, &uris).await.unwrap()["redirect_uris"], json!(uris[1..]));
+    for uris in [&uris[..1], &["cursor://anysphere.cursor-mcp/other", uris[1]]] {
+        assert!(matches!(register(&setup, uris).await, Err(ClientError::OAuth(_))), "{uris:?}");
+    }
 }
 
 #[tokio::test]
