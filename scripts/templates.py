@@ -28,9 +28,9 @@ TEXT = r"""(?:"([^"\\]*)"|'([^']*)'|([\w./][\w./@-]*(?::[\w./@-]+)*))"""
 REFERENCE = r"!Ref (\w+)"
 VALUE = re.compile(rf"(?:{TEXT}|{REFERENCE})", re.ASCII)
 CHOICE = re.compile(r"!If \[\w+, ([^,\[\]]+), ([^,\[\]]+)\]")
-# The parameters that a stack passes to function.yaml, among them the lines of further variables.
+# The parameters that a stack passes to function.yaml, among them those with the lines of further variables.
 PASSED = re.compile(r"^( *)TemplateURL: \S+ \S+/function\.yaml\n\1Parameters:$", re.MULTILINE)
-FURTHER = "FurtherVariables"
+FURTHER = ("MoreVariables", "FurtherVariables")
 ASSIGNED = re.compile(r" *(\w+)=(.*)", re.ASCII)
 
 
@@ -96,7 +96,8 @@ def function_variables(template, values, defaults):
         yield "", None
         return
     yield from variables_of(FUNCTION.read_text(), {**defaults, **{name: values for name, (values, _) in passed.items()}})
-    yield from further_variables(*passed.get(FURTHER, ([""], [])))
+    for name in FURTHER:
+        yield from further_variables(*passed.get(name, ([""], [])))
 
 
 def passed_on(template, values):

@@ -28,7 +28,8 @@ KEYS = STAND_INS["AWS::SecretsManager::Secret"]["Id"]
 PARAMETERS = {
     "UpstreamIssuer": "https://accounts.example", "UpstreamProvider": "cognito", "UpstreamClientId": "1a2b", "UpstreamSecretArn": SECRET,
 }
-OPTIONAL = ("AssertionIssuers", "RegistrationHosts", "ResourcesPath")
+OPTIONAL = ("AssertionIssuers", "Clients", "RegistrationHosts", "ResourcesPath")
+CLIENT = {"id": "portal", "name": "Portal", "redirect_uris": ["https://app.example/callback"], "secret_sha256": "HsHCa1DV08WNlYMYGvgHZlX-AHVr9yhZQLo2cPmfy6A"}
 
 
 @pytest.fixture
@@ -62,12 +63,14 @@ def signing_keys():
 
 
 def test_the_function_has_its_database_and_reads_secrets_and_parameters(deploy):
-    ended = deploy(Registration="known", RegistrationHosts="app.example", AssertionIssuers="https://corp.example")
+    clients = json.dumps([CLIENT], separators=(",", ":"))
+    ended = deploy(Registration="known", RegistrationHosts="app.example", AssertionIssuers="https://corp.example", Clients=clients)
 
     function, reserved = configuration(NAME)
     variables = function["Environment"]["Variables"]
     lines = dict(line.split("=", 1) for line in variables["MCP_VARIABLES"].splitlines())
     assert lines == {
+        "AUTHORIZATION_CLIENTS": clients,
         "AUTHORIZATION_UPSTREAM_ISSUER": "https://accounts.example", "AUTHORIZATION_UPSTREAM_PROVIDER": "cognito",
         "AUTHORIZATION_UPSTREAM_CLIENT_ID": "1a2b", "AUTHORIZATION_UPSTREAM_CLIENT_SECRET_ARN": SECRET,
         "AUTHORIZATION_SIGNING_KEYS_SECRET_ARN": KEYS, "AUTHORIZATION_RESOURCES_PATH": f"/{NAME}/resources",
@@ -91,7 +94,7 @@ def test_the_longest_values_fit_into_the_variables(deploy):
     longest = {name: parameters[name]["MaxLength"] for name in (*PARAMETERS, *OPTIONAL) if name != "UpstreamProvider"}
     values = {
         "UpstreamIssuer": "https://", "UpstreamClientId": "", "UpstreamSecretArn": SECRET, "RegistrationHosts": "", "ResourcesPath": "/mcp",
-        "AssertionIssuers": "https://",
+        "AssertionIssuers": "https://", "Clients": "",
     }
     deploy(UpstreamProvider="keycloak", **{name: begin.ljust(longest[name], "a") for name, begin in values.items()})
 
@@ -100,8 +103,25 @@ def test_the_longest_values_fit_into_the_variables(deploy):
     # The ARN of the signing keys has the name of the stack, of up to 40 characters. This ARN and the host of the cluster have the region,
     # and the ARN the partition.
     longer = 40 - len(NAME) + 2 * (len("ap-southeast-1") - len(REGION)) + len("aws-us-gov") - len("aws")
-    limit = cfn_yaml.loads(templates.FUNCTION.read_text())["Parameters"]["FurtherVariables"]["MaxLength"]
-    assert len(variables) + longer <= limit
+    limits = cfn_yaml.loads(templates.FUNCTION.read_text())["Parameters"]
+    more = len(f"AUTHORIZATION_CLIENTS={'a' * longest['Clients']}\n")
+    assert variables.startswith("AUTHORIZATION_CLIENTS=aaa") and more <= limits["MoreVariables"]["MaxLength"]
+    assert len(variables) - more + longer <= limits["FurtherVariables"]["MaxLength"]
+
+
+def test_without_clients_the_variable_is_empty(deploy):
+    deploy()
+
+    assert configuration(NAME)[0]["Environment"]["Variables"]["MCP_VARIABLES"].startswith("AUTHORIZATION_CLIENTS=\n")
+
+
+@pytest.mark.parametrize("clients", ["", json.dumps([CLIENT, CLIENT], separators=(",", ":"))])
+def test_clients_are_a_json_array(clients):
+    pattern = cfn_yaml.loads(templates.text_of(NAME))["Parameters"]["Clients"]["AllowedPattern"]
+
+    assert re.fullmatch(pattern, clients)
+    for refused in ("portal", json.dumps(CLIENT, separators=(",", ":")), json.dumps([CLIENT]), "[{\n}]"):
+        assert not re.fullmatch(pattern, refused), refused
 
 
 def test_a_public_url_is_the_issuer(deploy):

@@ -362,6 +362,8 @@ def test_the_variables_of_a_function_are_within_the_limit_of_lambda(name):
         if "Fn::If" in value:
             return max(map(longest, value["Fn::If"][1:]))
         if "Fn::Sub" in value:
+            if "MoreVariables" in value["Fn::Sub"]:
+                return known["FurtherVariables"]["MaxLength"]
             # The name of the second function, with its alias.
             return len("-tasks:") + 40 + known["TasksAlias"]["MaxLength"]
         if value["Ref"] in ("AWS::NoValue", "StateKeySecret"):
@@ -373,6 +375,8 @@ def test_the_variables_of_a_function_are_within_the_limit_of_lambda(name):
     # `Issuers` stands in place of these.
     either = sum(lengths[own] for own in ("OIDC_ISSUER", "OIDC_AUDIENCE", "OIDC_SCOPE_PREFIX"))
     assert either < lengths["OIDC_ISSUERS"]
+    # `MoreVariables` stands in place of `Issuers`.
+    assert either + known["MoreVariables"]["MaxLength"] < lengths["OIDC_ISSUERS"]
     assert 3_500 < sum(lengths.values()) - either + sum(map(len, ("OIDC_ISSUER", "OIDC_AUDIENCE", "OIDC_SCOPE_PREFIX"))) < 4_096
 
 
