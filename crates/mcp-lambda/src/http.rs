@@ -96,7 +96,7 @@ pub struct McpService {
     routes: Arc<[Arc<Route>]>,
     layered: Option<Arc<Layered>>,
     #[cfg(feature = "store")]
-    pub(crate) command: Option<crate::command::Command>,
+    pub(crate) commands: Arc<Vec<crate::command::Command>>,
 }
 
 /// The properties of an event that the service needs, as an extension of the request.
@@ -128,7 +128,7 @@ impl McpService {
         let authenticator = Arc::new(Authenticator::new(&config.authentication));
         let logs = Arc::new(CallLogs::new(&config, server.name()));
         let (config, cached_url) = (Arc::new(config), Arc::default());
-        Ok(Self {
+        let service = Self {
             server,
             config,
             authenticator,
@@ -137,8 +137,11 @@ impl McpService {
             routes: Arc::default(),
             layered: None,
             #[cfg(feature = "store")]
-            command: None,
-        })
+            commands: Arc::default(),
+        };
+        #[cfg(feature = "store")]
+        let service = service.with_subject_deletion();
+        Ok(service)
     }
 
     pub(crate) fn invoke_mode(&self) -> InvokeMode {
@@ -300,7 +303,7 @@ impl Clone for McpService {
             routes: Arc::clone(&self.routes),
             layered: self.layered.clone(),
             #[cfg(feature = "store")]
-            command: self.command.clone(),
+            commands: Arc::clone(&self.commands),
         }
     }
 }

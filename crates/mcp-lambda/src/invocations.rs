@@ -29,8 +29,6 @@ use crate::{
     logs::REJECTION,
     runtime_api::{BoxError, RequestBody, RuntimeApi, whole},
 };
-#[cfg(feature = "store")]
-use crate::{command::Job, subject_deletion::Subject};
 
 const NEXT: &str = "/2018-06-01/runtime/invocation/next";
 const RESTORE_NEXT: &str = "/2018-06-01/runtime/restore/next";
@@ -89,7 +87,7 @@ async fn serve_next(api: &mut RuntimeApi, service: &McpService) -> Result<(), Bo
     let request_id = headers.get(&REQUEST_ID).unwrap_or_default();
     let invocation = headers.invocation(request_id);
     #[cfg(feature = "store")]
-    if let Some(job) = job_of(service, &event, &invocation) {
+    if let Some(job) = service.command_of(&event, &invocation) {
         let result = AssertUnwindSafe(job).catch_unwind().await;
         let request = job_request(api, request_id, result)?;
         send(api, &headers, request_id, request).await;
@@ -117,16 +115,6 @@ async fn serve_next(api: &mut RuntimeApi, service: &McpService) -> Result<(), Bo
     #[cfg(feature = "otel")]
     mcp_otel::flush(deadline).await;
     Ok(())
-}
-
-/// What an event asks for that is no HTTP request; `None` for a request.
-#[cfg(feature = "store")]
-fn job_of<'a>(service: &'a McpService, event: &[u8], invocation: &'a Invocation) -> Option<Job<'a>> {
-    if let Some(command) = service.command_of(event, invocation) {
-        return Some(command);
-    }
-    let (store, subject) = (service.server().store()?, Subject::of(event)?);
-    Some(Box::pin(subject.delete(store, invocation)))
 }
 
 /// Serves invocations until the environment ends, by a job in place of a server. It gets the event, and returns JSON or an error.

@@ -1,81 +1,64 @@
-//! Deletion of the rows that the store has of a person: an event of the function that runs tasks, or of that with the URL.
+//! Deletion of the rows that the store has of a person: a command of the function that runs tasks, and of that with the URL.
 //!
-//! Both have the state key, from which the keys of rows are derived. An event of an HTTP request never is one of these, with any content that its
-//! caller sends. The event has no authentication code: a principal with the permission to invoke the function directly can delete.
+//! Both have the state key, from which the keys of rows are derived. The event has no authentication code: a principal with the permission to
+//! invoke the function directly can delete.
 
-use mcp_server::{
-    BoxError, Invocation, error_chain,
-    json::{self, Budget},
-    store::SealedStore,
-};
+use std::time::Instant;
+
+use mcp_server::{BoxError, Invocation, error_chain, store::SealedStore};
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
-/// The member of an event, near its begin: other events are not parsed.
-const NAME: &[u8] = b"mcpDeleteSubject";
-const NAME_WITHIN: usize = 64;
-/// Maximum size of an event.
-const MAX_EVENT_BYTES: usize = 8 * 1024;
-const EVENT_BUDGET: Budget = Budget::memory(32 * 1024);
+use crate::McpService;
+
+const NAME: &str = "mcpDeleteSubject";
 /// Rows that one operation of the store deletes, and as many counters.
 const BATCH: usize = 500;
 /// Maximum number of operations: a person who still calls writes new rows.
 const MAX_BATCHES: usize = 100;
 
-/// `{"mcpDeleteSubject":{"issuer":"…","subject":"…"}}`
+/// The person whose rows an event deletes: `{"mcpDeleteSubject":{"issuer":"…","subject":"…"}}`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Event {
-    #[serde(rename = "mcpDeleteSubject")]
-    subject: Subject,
-}
-
-/// The person whose rows an event deletes.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Subject {
+struct Subject {
     issuer: String,
     subject: String,
 }
 
-impl Subject {
-    /// Parses an event; `None` for another one.
-    pub(crate) fn of(event: &[u8]) -> Option<Self> {
-        let begin = &event[..event.len().min(NAME_WITHIN)];
-        if event.len() > MAX_EVENT_BYTES || !begin.windows(NAME.len()).any(|part| part == NAME) {
-            return None;
+impl McpService {
+    /// Adds the command to a server with a store.
+    pub(crate) fn with_subject_deletion(self) -> Self {
+        match self.server().store().cloned() {
+            Some(store) => self.command(NAME, move |subject, invocation| delete(store.clone(), subject, invocation)),
+            None => self,
         }
-        let Event { subject } = json::read_bytes(event, EVENT_BUDGET).ok()?;
-        (!subject.issuer.is_empty() && !subject.subject.is_empty()).then_some(subject)
     }
+}
 
-    /// Deletes the rows of the person, of all clients. Returns the response of the invocation: how many were deleted, and how many are
-    /// left.
-    ///
-    /// # Errors
-    ///
-    /// When the store is away. Some rows may have been deleted.
-    pub(crate) async fn delete(self, store: &SealedStore, invocation: &Invocation) -> Result<Vec<u8>, BoxError> {
-        let request_id = &invocation.request_id;
-        let (mut deleted, mut left) = (0, 0);
-        for _ in 0..MAX_BATCHES {
-            let batch = store.delete_subject(&self.issuer, &self.subject, BATCH).await.inspect_err(|error| {
-                tracing::error!(
-                    request_id,
-                    deleted,
-                    error = error_chain(error),
-                    "could not delete the rows of a person"
-                );
-            })?;
-            (deleted, left) = (deleted + batch.deleted, batch.left);
-            let is_over = invocation.answer_by().is_some_and(|end| end <= std::time::Instant::now());
-            if left == 0 || is_over {
-                break;
-            }
-        }
-        tracing::info!(request_id, deleted, left, "the rows of a person were deleted");
-        Ok(serde_json::to_vec(&json!({ "deleted": deleted, "left": left }))?)
+/// Deletes the rows of a person, of all clients. Returns how many were deleted, and how many are left.
+///
+/// # Errors
+///
+/// When the value is no person, or the store is away. Some rows may have been deleted.
+async fn delete(store: SealedStore, subject: Value, invocation: Invocation) -> Result<Value, BoxError> {
+    let Subject { issuer, subject } = serde_json::from_value(subject)?;
+    if issuer.is_empty() || subject.is_empty() {
+        return Err("issuer and subject must not be empty".into());
     }
+    let request_id = &invocation.request_id;
+    let (mut deleted, mut left) = (0, 0);
+    for _ in 0..MAX_BATCHES {
+        let batch = store.delete_subject(&issuer, &subject, BATCH).await.inspect_err(|error| {
+            tracing::error!(request_id, deleted, error = error_chain(error), "could not delete the rows of a person");
+        })?;
+        (deleted, left) = (deleted + batch.deleted, batch.left);
+        let is_over = invocation.answer_by().is_some_and(|end| end <= Instant::now());
+        if left == 0 || is_over {
+            break;
+        }
+    }
+    tracing::info!(request_id, deleted, left, "the rows of a person were deleted");
+    Ok(json!({ "deleted": deleted, "left": left }))
 }
 
 #[cfg(test)]
@@ -83,11 +66,12 @@ mod tests {
     use std::{sync::Arc, time::Duration};
 
     use mcp_server::{
-        Principal,
+        Principal, Server, StateKey,
         store::{Content, Kind, MemoryStore, StoreId, StoreKeys},
     };
 
     use super::*;
+    use crate::HttpConfig;
 
     const KIND: Kind = Kind::new("task");
 
@@ -95,24 +79,29 @@ mod tests {
         json!({ "mcpDeleteSubject": { "issuer": issuer, "subject": subject } }).to_string().into_bytes()
     }
 
-    #[test]
-    fn only_an_event_that_names_a_person_deletes() {
-        assert!(Subject::of(&event("https://issuer.example", "ada")).is_some());
-        for other in [
+    #[tokio::test]
+    async fn a_server_with_a_store_has_the_command_and_needs_a_person() {
+        let server = || Server::new("server", "0.1.0", ());
+        let state_key = StateKey::parse("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=");
+        let config = HttpConfig { state_key, ..HttpConfig::default() };
+        let service = McpService::new(server().store(Arc::new(MemoryStore::new())), config.clone()).unwrap();
+        let run = |event: &[u8]| service.command_of(event, &Invocation::default());
+
+        let deleted = run(&event("https://issuer.example", "ada")).unwrap().await.unwrap();
+        assert_eq!(serde_json::from_slice::<Value>(&deleted).unwrap(), json!({ "deleted": 0, "left": 0 }));
+        for invalid in [
             event("", "ada"),
             event("https://issuer.example", ""),
-            event("https://issuer.example", &"a".repeat(MAX_EVENT_BYTES)),
-            br#"{"mcpDueTasks":{}}"#.to_vec(),
-            br#"{"version":"2.0","rawPath":"/mcpDeleteSubject","mcpDeleteSubject":{"issuer":"i","subject":"s"}}"#
-                .to_vec(),
             br#"{"mcpDeleteSubject":{"issuer":"i","subject":"s","all":true}}"#.to_vec(),
-            br#"{"mcpDeleteSubject":{"issuer":"i","subject":"s"},"mcpDueTasks":{}}"#.to_vec(),
             br#"{"mcpDeleteSubject":{"issuer":"i"}}"#.to_vec(),
-            vec![b'['; 5000],
-            Vec::new(),
+            br#"{"mcpDeleteSubject":"s"}"#.to_vec(),
         ] {
-            assert!(Subject::of(&other).is_none(), "{:.100}", String::from_utf8_lossy(&other));
+            assert!(run(&invalid).unwrap().await.is_err(), "{}", String::from_utf8_lossy(&invalid));
         }
+        let request = br#"{"version":"2.0","rawPath":"/mcpDeleteSubject","mcpDeleteSubject":{"issuer":"i","subject":"s"}}"#;
+        assert!(run(request).is_none());
+        let without = McpService::new(server(), config).unwrap();
+        assert!(without.command_of(&event("https://issuer.example", "ada"), &Invocation::default()).is_none());
     }
 
     #[tokio::test]
@@ -134,10 +123,10 @@ mod tests {
             store.put_if_absent(&StoreId { kind: KIND, caller, id: b"x" }, content).await.unwrap();
         }
 
-        let subject = Subject::of(&event("https://issuer.example", "ada")).unwrap();
-        let response = subject.delete(&store, &Invocation::default()).await.unwrap();
+        let ada = json!({ "issuer": "https://issuer.example", "subject": "ada" });
+        let response = delete(store.clone(), ada, Invocation::default()).await.unwrap();
 
-        assert_eq!(response, br#"{"deleted":701,"left":0}"#);
+        assert_eq!(response, json!({ "deleted": 701, "left": 0 }));
         let mut kept = Vec::new();
         for caller in others {
             kept.push(store.get(&StoreId { kind: KIND, caller, id: b"x" }).await.unwrap().is_some());

@@ -1,7 +1,8 @@
 //! Tasks on Lambda: the URL function wakes a second function of the same zip, which runs the handlers (`MCP_ROLE=tasks`).
 //!
 //! A wake-up is an event of an asynchronous invocation. The function that runs tasks accepts only wake-ups with the server's
-//! authentication code, the event of its schedule, which has no content, and the deletion of a person's rows. It serves no HTTP request.
+//! authentication code, the event of its schedule, which has no content, and commands of the server, such as the deletion of a
+//! person's rows. It serves no HTTP request.
 
 use std::{
     convert::Infallible,
@@ -19,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::time::timeout_at;
 
-use crate::{Env, McpService, invocations, logs::REJECTION, subject_deletion::Subject};
+use crate::{Env, McpService, invocations, logs::REJECTION};
 
 const ROLE: &str = "MCP_ROLE";
 /// The role of the function that runs tasks.
@@ -105,9 +106,9 @@ pub(crate) async fn run(service: McpService) -> Result<Infallible, BoxError> {
     let job = |event: bytes::Bytes, invocation| {
         let (runner, service) = (runner.clone(), service.clone());
         async move {
-            match (Subject::of(&event), service.server().store()) {
-                (Some(subject), Some(store)) => subject.delete(store, &invocation).await,
-                _ => handle(&runner, &event, invocation).await,
+            match service.command_of(&event, &invocation) {
+                Some(command) => command.await,
+                None => handle(&runner, &event, invocation).await,
             }
         }
     };
