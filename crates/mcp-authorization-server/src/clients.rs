@@ -40,6 +40,9 @@ const HOUR: Duration = Duration::from_secs(60 * 60);
 /// Maximum number of registrations, and of documents that are not in the cache, in an hour: from one network, and in all.
 const PER_NETWORK: u64 = 20;
 const IN_ALL: u64 = 1000;
+/// Requests with a wrong secret, which might be guesses (OAuth 2.1, section 2.4.1). Those of other networks do not count against a client.
+const WRONG_SECRETS: RowLimit =
+    RowLimit { kind: Kind::new("client-secret"), per_network: PER_NETWORK, in_all: 1_000_000, window: HOUR };
 /// Maximum size of a registration request, in bytes.
 pub(crate) const MAX_REGISTRATION_BYTES: usize = 16 * 1024;
 /// Redirect URIs of well-known clients, which may be registered without a review. Other URLs on their hosts may redirect elsewhere.
@@ -334,17 +337,31 @@ impl Clients {
     ///
     /// # Errors
     ///
-    /// [`ErrorCode::InvalidClient`] when a confidential client has a wrong secret or none, or a public one has a secret.
-    pub(crate) fn authenticate(&self, credentials: &Credentials<'_>) -> Result<(), OAuthError> {
-        let failed = Err(OAuthError::new(ErrorCode::InvalidClient, "the client could not be authenticated"));
+    /// [`ErrorCode::InvalidClient`] when a confidential client has a wrong secret or none, or too many were wrong in the network, or a
+    /// public one has a secret. When the store fails.
+    pub(crate) async fn authenticate(
+        &self,
+        credentials: &Credentials<'_>,
+        address: Option<IpAddr>,
+        now: SystemTime,
+    ) -> Result<(), ClientError> {
+        const FAILED: OAuthError = OAuthError::new(ErrorCode::InvalidClient, "the client could not be authenticated");
         let configured = self.configured.iter().find(|(own, _)| own.id == credentials.client_id);
         match (configured.and_then(|(_, digest)| digest.as_deref()), credentials.secret) {
             (None, None) => Ok(()),
+            (Some(_), Some(_)) if self.limits.is_exhausted(&WRONG_SECRETS, address, now) => {
+                let description = "too many requests of this network had a wrong secret: try again in an hour";
+                Err(OAuthError::new(ErrorCode::InvalidClient, description).into())
+            }
             (Some(expected), Some(secret)) => {
                 let digest = BASE64_URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, secret.as_bytes()));
-                verify_slices_are_equal(digest.as_bytes(), expected.as_bytes()).or(failed)
+                if verify_slices_are_equal(digest.as_bytes(), expected.as_bytes()).is_ok() {
+                    return Ok(());
+                }
+                self.limits.count(&WRONG_SECRETS, address, now).await?;
+                Err(FAILED.into())
             }
-            (Some(_), None) | (None, Some(_)) => failed,
+            (Some(_), None) | (None, Some(_)) => Err(FAILED.into()),
         }
     }
 

@@ -1,4 +1,4 @@
-//! Limits of the rows that anonymous callers cause: registrations, documents of clients, and sign-ins.
+//! Limits of what anonymous callers cause: registrations, documents of clients, sign-ins, and wrong secrets.
 //!
 //! Counters are in the store, so that all environments share them. The networks of callers are divided by a keyed digest into 65,536
 //! groups, each with one counter, and so are the sites of IPv6 networks: a flood from many networks cannot fill the store with counters either. An environment remembers which
@@ -57,11 +57,10 @@ impl RowLimits {
         address: Option<IpAddr>,
         now: SystemTime,
     ) -> Result<bool, StoreError> {
-        let counters = self.counters(limit, address);
-        if counters.iter().any(|(own, _)| self.is_reached(own, now)) {
+        if self.is_exhausted(limit, address, now) {
             return Ok(false);
         }
-        for (own, ceiling) in counters {
+        for (own, ceiling) in self.counters(limit, address) {
             let increment = Increment { amount: 1, ceiling, window: limit.window };
             let id = StoreId { kind: limit.kind, caller: None, id: &own.1 };
             let counted = self.store.increment(&id, increment).await?;
@@ -71,6 +70,11 @@ impl RowLimits {
             }
         }
         Ok(true)
+    }
+
+    /// Whether this environment remembers that a limit is reached.
+    pub(crate) fn is_exhausted(&self, limit: &RowLimit, address: Option<IpAddr>, now: SystemTime) -> bool {
+        self.counters(limit, address).iter().any(|(own, _)| self.is_reached(own, now))
     }
 
     /// Returns the counters of a row with their ceilings: of its network, of its site if it has one, and of all.

@@ -206,7 +206,7 @@ impl AuthorizationServer {
     async fn token(&self, request: &Request<Bytes>, context: &RequestContext<'_>) -> Result<HttpResponse, OAuthError> {
         let parameters = form(request)?;
         let basic = basic_credentials(request.headers())?;
-        let client_id = self.authenticate(&parameters, basic.as_ref())?;
+        let client_id = self.authenticate(&parameters, basic.as_ref(), context).await?;
         let resources = self.resources.get(context.now).await;
         let resources = resources.map_err(|error| unavailable("the resources could not be read", error.as_ref()))?;
         // Read before a code or refresh token is used up.
@@ -331,7 +331,7 @@ impl AuthorizationServer {
     async fn revoke(&self, request: &Request<Bytes>, context: &RequestContext<'_>) -> Result<HttpResponse, OAuthError> {
         let parameters = form(request)?;
         let basic = basic_credentials(request.headers())?;
-        let client_id = self.authenticate(&parameters, basic.as_ref())?;
+        let client_id = self.authenticate(&parameters, basic.as_ref(), context).await?;
         let token = parameters.get("token");
         let token = token.ok_or(OAuthError::new(ErrorCode::InvalidRequest, "the parameter token is missing"))?;
         // A token that is not valid is revoked already (RFC 7009, section 2.2). Access tokens are valid until they expire.
@@ -355,7 +355,12 @@ impl AuthorizationServer {
     }
 
     /// Authenticates the client of a request by one method. Returns its id.
-    fn authenticate(&self, parameters: &Parameters, basic: Option<&(String, String)>) -> Result<String, OAuthError> {
+    async fn authenticate(
+        &self,
+        parameters: &Parameters,
+        basic: Option<&(String, String)>,
+        context: &RequestContext<'_>,
+    ) -> Result<String, OAuthError> {
         let (own, secret) = (parameters.get("client_id"), parameters.get("client_secret"));
         let invalid = |description| Err(OAuthError::new(ErrorCode::InvalidRequest, description));
         let credentials = match (basic, own, secret) {
@@ -367,7 +372,8 @@ impl AuthorizationServer {
                 return Err(OAuthError::new(ErrorCode::InvalidClient, "the parameter client_id is missing"));
             }
         };
-        self.clients.authenticate(&credentials)?;
+        let authenticated = self.clients.authenticate(&credentials, context.address, context.now).await;
+        authenticated.map_err(client_error)?;
         Ok(credentials.client_id.to_owned())
     }
 }

@@ -269,8 +269,8 @@ async fn fetches_of_documents_are_limited() {
     assert_eq!(setup.fetches.load(Ordering::SeqCst) as u64, PER_NETWORK);
 }
 
-#[test]
-fn a_confidential_client_needs_its_secret_and_a_public_one_has_none() {
+#[tokio::test]
+async fn a_confidential_client_needs_its_secret_and_a_public_one_has_none() {
     let setup = setup(known());
     for (client_id, secret, expected) in [
         ("public", None, true),
@@ -283,9 +283,28 @@ fn a_confidential_client_needs_its_secret_and_a_public_one_has_none() {
         ("confidential", None, false),
         ("CONFIDENTIAL", None, true),
     ] {
-        let result = setup.clients.authenticate(&Credentials { client_id, secret });
+        let result = setup.clients.authenticate(&Credentials { client_id, secret }, None, at(5)).await;
         assert_eq!(result.is_ok(), expected, "{client_id} {secret:?}");
     }
+}
+
+#[tokio::test]
+async fn guesses_of_a_secret_are_limited_by_network() {
+    let setup = setup(known());
+    let authenticate = async |secret, address| {
+        let credentials = Credentials { client_id: "confidential", secret: Some(secret) };
+        setup.clients.authenticate(&credentials, address, setup.now()).await.is_ok()
+    };
+    for _ in 0..20 {
+        assert!(!authenticate("guess", address(1)).await);
+    }
+    assert!(authenticate("s3cret", address(1)).await, "20 may be wrong");
+
+    assert!(!authenticate("guess", address(1)).await);
+    assert!(!authenticate("s3cret", address(1)).await, "a right guess is rejected");
+    assert!(authenticate("s3cret", address(2)).await, "another network");
+    setup.seconds.fetch_add(60 * 60, Ordering::SeqCst);
+    assert!(authenticate("s3cret", address(1)).await);
 }
 
 #[tokio::test]
