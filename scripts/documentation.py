@@ -1,6 +1,8 @@
 """What the documentation has that can be compared with the code: variables, log lines, messages of mcpl, links, tests of rules; and its
 tables."""
 
+import collections
+import json
 import os
 import pathlib
 import re
@@ -140,6 +142,25 @@ def unproven_rules(project):
         if entry.startswith("deviates") and not re.match("SHOULD|RECOMMENDED", level):
             yield f"clause {clause} ({rule}) is {level}, and not followed"
         yield from (f"clause {clause} ({rule}) names the test {name}, which does not exist" for name in named if name not in known)
+
+
+def missing_rules(project):
+    """Clauses of OAuth 2.1 and RFC 9700 that have not as many rows in docs/authorization-server-conformance.md as keywords in the text,
+    without those that are for others. scripts/rules_of_oauth.json has both numbers."""
+    page = (project / "docs" / "authorization-server-conformance.md").read_text()
+    expected = json.loads((project / "scripts" / "rules_of_oauth.json").read_text())
+    found = collections.Counter()
+    for section in page.split("\n## "):
+        document = section.partition("\n")[0]
+        for clause, *_ in rules(section):
+            # A clause of another section names its document.
+            named, _, own = clause.rpartition(", ")
+            found[named or document, own] += 1
+    for document, clauses in expected.items():
+        for clause, (keywords, others) in clauses.items():
+            if (rows := found.pop((document, clause), 0)) != keywords - others:
+                yield f"{document}, clause {clause}: {rows} rows, {keywords - others} rules"
+        yield from (f"{document} has no rules in clause {clause}" for named, clause in found if named == document)
 
 
 def rules(page):

@@ -114,6 +114,21 @@ def test_a_rule_has_tests_that_exist_or_a_reason(tmp_path):
     ]
 
 
+def test_each_rule_of_a_document_has_a_row(tmp_path):
+    for folder in ("docs", "scripts"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "scripts" / "rules_of_oauth.json").write_text('{"RFC 1": {"1": [2, 0], "2": [3, 1], "3": [1, 1], "4": [1, 0]}, "RFC 2": {"1": [1, 0]}}')
+    table = "| Clause | Level | Rule | Entry |\n| --- | --- | --- | --- |\n"
+    rows = {"RFC 1": ["1", "1", "2", "5"], "RFC 2": ["1"], "As a client": ["RFC 1, 2", "Draft, a section"]}
+    sections = [f"\n## {name}\n\n{table}" + "".join(f"| {clause} | MUST | r | e |\n" for clause in own) for name, own in rows.items()]
+    (tmp_path / "docs" / "authorization-server-conformance.md").write_text("# Rules\n" + "".join(sections))
+
+    assert list(documentation.missing_rules(tmp_path)) == [
+        "RFC 1, clause 4: 0 rows, 1 rules",
+        "RFC 1 has no rules in clause 5",
+    ]
+
+
 def test_a_row_belongs_to_a_table(tmp_path):
     table = "| Alarm | |\n| --- | --- |\n| `Errors` | |\n"
     (tmp_path / "README.md").write_text(f"{table}\n| `Faults` | |\n\n```text\n| drawn |\n```\n\n{table}")

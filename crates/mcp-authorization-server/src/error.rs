@@ -8,13 +8,14 @@ use std::fmt;
 pub struct OAuthError {
     /// The error code.
     pub code: ErrorCode,
-    /// What to change. It has the characters that RFC 6749 allows: ASCII without `"` and `\`.
+    /// What to change, in the characters that RFC 6749 allows: ASCII without `"` and `\`.
     pub description: &'static str,
 }
 
 impl OAuthError {
     /// Creates an error.
     pub const fn new(code: ErrorCode, description: &'static str) -> Self {
+        debug_assert!(is_description(description), "a description has a character that RFC 6749 excludes");
         Self { code, description }
     }
 }
@@ -71,5 +72,37 @@ codes! {
 impl fmt::Display for ErrorCode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
+    }
+}
+
+/// Whether a text has the characters of an `error_description` (RFC 6749, section 5.2).
+const fn is_description(text: &str) -> bool {
+    let mut rest = text.as_bytes();
+    while let [first, others @ ..] = rest {
+        if !matches!(first, 0x20..=0x21 | 0x23..=0x5b | 0x5d..=0x7e) {
+            return false;
+        }
+        rest = others;
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn descriptions_have_the_characters_of_rfc_6749() {
+        assert!(is_description("the parameter resource is missing: set it!"));
+        for text in ["\"quoted\"", "a\\b", "two\nlines", "caf\u{e9}", "\u{7f}"] {
+            assert!(!is_description(text), "{text}");
+        }
+    }
+
+    // Tests of the endpoints create each error, so that its description is checked.
+    #[test]
+    #[should_panic(expected = "RFC 6749")]
+    fn another_description_fails_a_test() {
+        let _ = OAuthError::new(ErrorCode::ServerError, "the \"server\" failed");
     }
 }

@@ -1,5 +1,7 @@
 //! Hostile requests: none gets a token, a code, or a redirect to another place.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use http::{Method, Request, StatusCode};
 use mcp_testing::IssuerResponse;
@@ -99,6 +101,7 @@ async fn a_response_of_another_issuer_is_a_mix_up() {
 async fn id_tokens_of_other_sign_ins_clients_and_issuers_are_rejected() {
     let world = World::new().await;
     let browser = Browser::default();
+    let mut seen = BTreeSet::new();
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
     type Change = Box<dyn Fn(&mut Value)>;
     let set = |name: &'static str, value: Value| -> (String, Change) {
@@ -134,6 +137,9 @@ async fn id_tokens_of_other_sign_ins_clients_and_issuers_are_rejected() {
         set("token_use", json!("refresh")),
     ] {
         let upstream = approved(&world, &browser).await;
+        for name in ["nonce", "code_challenge", "state"] {
+            assert!(seen.insert(parameter(&upstream, name)), "{name} is that of another sign-in");
+        }
         world.signs_in(&parameter(&upstream, "nonce"), change);
 
         let url = link(&browser.get(&world, &callback(&upstream)).await);
