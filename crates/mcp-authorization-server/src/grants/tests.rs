@@ -81,6 +81,7 @@ async fn a_code_is_redeemed_once_by_its_client_with_its_verifier() {
     let store = TestStore::new();
     let grants = store.grants();
     let code = code_of(&grants, "ada", true, store.now()).await;
+    let none = Resources::default();
     let with = |request| CodeRequest { request, ..redemption() };
     let of = |url| with(TokenRequest { resource: Some(url), ..of_client() });
 
@@ -94,7 +95,7 @@ async fn a_code_is_redeemed_once_by_its_client_with_its_verifier() {
         (CodeRequest { redirect_uri: Some("https://app.example/callback/"), ..redemption() }, ErrorCode::InvalidGrant),
         (of("https://other.example"), ErrorCode::InvalidTarget),
         (of("https://unknown.example"), ErrorCode::InvalidTarget),
-        (with(TokenRequest { resources: &Resources::default(), ..of_client() }), ErrorCode::InvalidTarget),
+        (with(TokenRequest { resources: &none, ..of_client() }), ErrorCode::InvalidTarget),
     ] {
         assert_error(grants.redeem_code(ISSUER, &code, &request, store.now()).await, expected);
     }

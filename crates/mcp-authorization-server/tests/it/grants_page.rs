@@ -55,7 +55,7 @@ async fn refresh(world: &World, token: &str, client: &str) -> Value {
 }
 
 #[tokio::test]
-async fn a_person_sees_the_grants_of_all_browsers_and_revokes_one() {
+pub(crate) async fn a_person_sees_the_grants_of_all_browsers_and_revokes_one() {
     let world = World::new().await;
     let browser = Browser::default();
     let first = grant(&world, &Browser::default(), &authorization_query(&[]), "ada").await;
@@ -84,7 +84,7 @@ async fn a_person_sees_the_grants_of_all_browsers_and_revokes_one() {
 }
 
 #[tokio::test]
-async fn a_revoked_client_is_shown_for_consent_again() {
+pub(crate) async fn a_revoked_client_is_shown_for_consent_again() {
     let world = World::new().await;
     let browser = Browser::default();
     grant(&world, &browser, &authorization_query(&[]), "ada").await;
@@ -108,7 +108,7 @@ async fn is_approved(world: &World, browser: &Browser, query: &str) -> bool {
 }
 
 #[tokio::test]
-async fn each_revocation_of_a_grant_withdraws_all_approvals_of_the_client() {
+pub(crate) async fn each_revocation_of_a_grant_withdraws_all_approvals_of_the_client() {
     const WAYS: [&str; 6] = ["none", "endpoint", "refresh token reuse", "code reuse", "all", "expiry"];
     for way in WAYS {
         let world = World::new().await;
@@ -142,7 +142,7 @@ async fn each_revocation_of_a_grant_withdraws_all_approvals_of_the_client() {
 }
 
 #[tokio::test]
-async fn the_approval_of_a_client_without_refresh_tokens_is_not_stored() {
+pub(crate) async fn the_approval_of_a_client_without_refresh_tokens_is_not_stored() {
     let documents = DocumentSource::new(|url, _| {
         let document = json!({ "client_id": url, "redirect_uris": [CALLBACK], "grant_types": ["authorization_code"] });
         let body = document.to_string().into_bytes();
@@ -157,7 +157,7 @@ async fn the_approval_of_a_client_without_refresh_tokens_is_not_stored() {
 }
 
 #[tokio::test]
-async fn grants_that_ended_or_were_revoked_are_not_listed() {
+pub(crate) async fn grants_that_ended_or_were_revoked_are_not_listed() {
     let world = World::new().await;
     let browser = Browser::default();
     let first = grant(&world, &browser, &authorization_query(&[]), "ada").await;
@@ -177,7 +177,7 @@ async fn grants_that_ended_or_were_revoked_are_not_listed() {
 }
 
 #[tokio::test]
-async fn a_grant_stays_listed_while_it_is_used() {
+pub(crate) async fn a_grant_stays_listed_while_it_is_used() {
     const DAY: u64 = 24 * 60 * 60;
     let world = World::new().await;
     let mut token = grant(&world, &Browser::default(), &authorization_query(&[]), "ada").await;
@@ -190,7 +190,7 @@ async fn a_grant_stays_listed_while_it_is_used() {
 }
 
 #[tokio::test]
-async fn the_number_of_grants_of_a_person_is_limited() {
+pub(crate) async fn the_number_of_grants_of_a_person_is_limited() {
     let world = World::new().await;
     let browser = Browser::default();
     let first = grant(&world, &browser, &authorization_query(&[]), "ada").await;
@@ -207,7 +207,7 @@ async fn the_number_of_grants_of_a_person_is_limited() {
 }
 
 #[tokio::test]
-async fn grants_cannot_be_revoked_by_another_site_browser_or_person() {
+pub(crate) async fn grants_cannot_be_revoked_by_another_site_browser_or_person() {
     let world = World::new().await;
     let (own, other) = (Browser::default(), Browser::default());
     let token = grant(&world, &own, &authorization_query(&[]), "ada").await;
@@ -255,7 +255,7 @@ async fn grants_cannot_be_revoked_by_another_site_browser_or_person() {
 }
 
 #[tokio::test]
-async fn the_page_has_three_languages_and_no_external_content() {
+pub(crate) async fn the_page_has_three_languages_and_no_external_content() {
     let world = World::new().await;
     let get = |language: &'static str| {
         world.send(Request::get("/grants").header("accept-language", language).body(Bytes::new()).unwrap())
@@ -285,7 +285,7 @@ async fn the_page_has_three_languages_and_no_external_content() {
 }
 
 #[tokio::test]
-async fn a_failed_sign_in_for_the_page_is_an_error_without_a_link() {
+pub(crate) async fn a_failed_sign_in_for_the_page_is_an_error_without_a_link() {
     let world = World::new().await;
     let browser = Browser::default();
     browser.get(&world, "/grants").await;

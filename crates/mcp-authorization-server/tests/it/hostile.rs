@@ -26,7 +26,7 @@ fn callback(upstream: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_callback_is_valid_once_in_its_own_browser_for_ten_minutes() {
+pub(crate) async fn a_callback_is_valid_once_in_its_own_browser_for_ten_minutes() {
     let world = World::new().await;
     let (own, other) = (Browser::default(), Browser::default());
     let upstream = approved(&world, &own).await;
@@ -50,7 +50,7 @@ async fn a_callback_is_valid_once_in_its_own_browser_for_ten_minutes() {
 }
 
 #[tokio::test]
-async fn malformed_callbacks_are_rejected() {
+pub(crate) async fn malformed_callbacks_are_rejected() {
     let world = World::new().await;
     let browser = Browser::default();
     let upstream = approved(&world, &browser).await;
@@ -78,7 +78,7 @@ async fn malformed_callbacks_are_rejected() {
 }
 
 #[tokio::test]
-async fn a_response_of_another_issuer_is_a_mix_up() {
+pub(crate) async fn a_response_of_another_issuer_is_a_mix_up() {
     let world = World::new().await;
     for iss in ["https://evil.example", "http://127.0.0.1", "x"] {
         let browser = Browser::default();
@@ -98,7 +98,7 @@ async fn a_response_of_another_issuer_is_a_mix_up() {
 }
 
 #[tokio::test]
-async fn id_tokens_of_other_sign_ins_clients_and_issuers_are_rejected() {
+pub(crate) async fn id_tokens_of_other_sign_ins_clients_and_issuers_are_rejected() {
     let world = World::new().await;
     let browser = Browser::default();
     let mut seen = BTreeSet::new();
@@ -150,7 +150,7 @@ async fn id_tokens_of_other_sign_ins_clients_and_issuers_are_rejected() {
 }
 
 #[tokio::test]
-async fn responses_of_a_broken_identity_provider_are_errors() {
+pub(crate) async fn responses_of_a_broken_identity_provider_are_errors() {
     let world = World::new().await;
     let browser = Browser::default();
     let failure = |status, error: &str| IssuerResponse::Failure(status, json!({ "error": error }).to_string());
@@ -185,7 +185,7 @@ async fn responses_of_a_broken_identity_provider_are_errors() {
 }
 
 #[tokio::test]
-async fn consent_cannot_be_given_by_another_site_or_browser() {
+pub(crate) async fn consent_cannot_be_given_by_another_site_or_browser() {
     let world = World::new().await;
     let (own, other) = (Browser::default(), Browser::default());
     let target = format!("/authorize?{}", authorization_query(&[]));
@@ -240,7 +240,7 @@ async fn consent_cannot_be_given_by_another_site_or_browser() {
 }
 
 #[tokio::test]
-async fn approvals_of_another_browser_or_client_are_not_used() {
+pub(crate) async fn approvals_of_another_browser_or_client_are_not_used() {
     let world = World::new().await;
     let (own, other) = (Browser::default(), Browser::default());
     let target = format!("/authorize?{}", authorization_query(&[]));
@@ -266,7 +266,7 @@ async fn approvals_of_another_browser_or_client_are_not_used() {
 }
 
 #[tokio::test]
-async fn hostile_authorization_requests_are_not_redirected() {
+pub(crate) async fn hostile_authorization_requests_are_not_redirected() {
     let world = World::new().await;
     let script = "<script>alert(1)</script>";
     for query in [
@@ -311,7 +311,7 @@ async fn hostile_authorization_requests_are_not_redirected() {
 }
 
 #[tokio::test]
-async fn a_downgrade_is_an_error_for_the_client() {
+pub(crate) async fn a_downgrade_is_an_error_for_the_client() {
     let world = World::new().await;
     for (changes, expected) in [
         (&[("code_challenge", None)][..], "invalid_request"),
@@ -332,7 +332,7 @@ async fn a_downgrade_is_an_error_for_the_client() {
 }
 
 #[tokio::test]
-async fn hostile_token_requests_get_no_token() {
+pub(crate) async fn hostile_token_requests_get_no_token() {
     let world = World::new().await;
     let browser = Browser::default();
     let redirect = world.sign_in(&browser, &authorization_query(&[]), "ada").await;
@@ -394,7 +394,7 @@ async fn hostile_token_requests_get_no_token() {
 }
 
 #[tokio::test]
-async fn a_code_of_another_sign_in_cannot_be_injected() {
+pub(crate) async fn a_code_of_another_sign_in_cannot_be_injected() {
     let world = World::new().await;
     // The attacker's challenge is not that of the victim's client.
     let attacker = "-".repeat(43);
@@ -405,7 +405,7 @@ async fn a_code_of_another_sign_in_cannot_be_injected() {
 }
 
 #[tokio::test]
-async fn other_paths_methods_and_bodies_are_rejected() {
+pub(crate) async fn other_paths_methods_and_bodies_are_rejected() {
     let world = World::new().await;
     for path in [
         "/",

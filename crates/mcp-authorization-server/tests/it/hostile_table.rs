@@ -335,7 +335,7 @@ fn fingerprint(own: &Hostile) -> String {
 }
 
 #[tokio::test]
-async fn no_hostile_request_of_the_tables_succeeds() {
+pub(crate) async fn no_hostile_request_of_the_tables_succeeds() {
     let world = World::new().await;
     let victim = Victim::new(&world).await;
     let attacker = Browser::default();
@@ -360,7 +360,7 @@ async fn no_hostile_request_of_the_tables_succeeds() {
 }
 
 #[tokio::test]
-async fn no_document_is_fetched_from_an_address_that_is_not_public() {
+pub(crate) async fn no_document_is_fetched_from_an_address_that_is_not_public() {
     let world = World::with_documents(DocumentSource::from_env(|_| None).unwrap()).await;
     for (address, client) in (1..).zip(ADDRESSES) {
         let query = authorization_query(&[("client_id", Some(client))]);
@@ -369,7 +369,7 @@ async fn no_document_is_fetched_from_an_address_that_is_not_public() {
 }
 
 #[tokio::test]
-async fn a_flood_of_anonymous_requests_from_one_address_is_limited() {
+pub(crate) async fn a_flood_of_anonymous_requests_from_one_address_is_limited() {
     let world = World::new().await;
     let body = json!({ "redirect_uris": ["http://localhost/callback"] }).to_string();
     let register = || {

@@ -3,6 +3,7 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failure here is a failed test")]
 
 mod assertions;
+mod databases;
 mod endpoints;
 mod faults;
 mod grants_page;

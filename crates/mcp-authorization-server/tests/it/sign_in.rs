@@ -14,7 +14,7 @@ use crate::support::{
 };
 
 #[tokio::test]
-async fn a_token_of_a_sign_in_verifies_with_the_issuer_alone() {
+pub(crate) async fn a_token_of_a_sign_in_verifies_with_the_issuer_alone() {
     let world = World::new().await;
     let tokens = world.tokens(&Browser::default()).await;
     // What a verifier fetches.
@@ -42,7 +42,7 @@ async fn a_token_of_a_sign_in_verifies_with_the_issuer_alone() {
 }
 
 #[tokio::test]
-async fn the_redirect_to_the_client_has_code_state_and_issuer() {
+pub(crate) async fn the_redirect_to_the_client_has_code_state_and_issuer() {
     let world = World::new().await;
 
     let redirect = world.sign_in(&Browser::default(), &authorization_query(&[]), "ada").await;
@@ -53,7 +53,7 @@ async fn the_redirect_to_the_client_has_code_state_and_issuer() {
 }
 
 #[tokio::test]
-async fn a_refresh_token_is_rotated_and_revoked() {
+pub(crate) async fn a_refresh_token_is_rotated_and_revoked() {
     let world = World::new().await;
     let tokens = world.tokens(&Browser::default()).await;
     let first = tokens["refresh_token"].as_str().unwrap();
@@ -80,7 +80,7 @@ async fn a_refresh_token_is_rotated_and_revoked() {
 }
 
 #[tokio::test]
-async fn revoking_everything_ends_all_grants() {
+pub(crate) async fn revoking_everything_ends_all_grants() {
     let world = World::new().await;
     let tokens = world.tokens(&Browser::default()).await;
     let token = tokens["refresh_token"].as_str().unwrap();
@@ -92,7 +92,7 @@ async fn revoking_everything_ends_all_grants() {
 }
 
 #[tokio::test]
-async fn a_second_sign_in_needs_no_consent_and_three_invocations() {
+pub(crate) async fn a_second_sign_in_needs_no_consent_and_three_invocations() {
     let world = World::new().await;
     let browser = Browser::default();
     world.sign_in(&browser, &authorization_query(&[]), "ada").await;
@@ -112,7 +112,7 @@ async fn a_second_sign_in_needs_no_consent_and_three_invocations() {
 }
 
 #[tokio::test]
-async fn another_person_in_the_same_browser_approves_the_client_too() {
+pub(crate) async fn another_person_in_the_same_browser_approves_the_client_too() {
     let world = World::new().await;
     let browser = Browser::default();
     world.sign_in(&browser, &authorization_query(&[]), "ada").await;
@@ -131,7 +131,7 @@ async fn another_person_in_the_same_browser_approves_the_client_too() {
 }
 
 #[tokio::test]
-async fn a_client_on_loopback_is_asked_for_each_time_with_a_warning() {
+pub(crate) async fn a_client_on_loopback_is_asked_for_each_time_with_a_warning() {
     let world = World::new().await;
     let browser = Browser::default();
     let query =
@@ -146,7 +146,7 @@ async fn a_client_on_loopback_is_asked_for_each_time_with_a_warning() {
 }
 
 #[tokio::test]
-async fn the_consent_page_says_who_asks_for_what_and_is_plain_html() {
+pub(crate) async fn the_consent_page_says_who_asks_for_what_and_is_plain_html() {
     let world = World::new().await;
     let get = |language: &'static str| {
         let request = Request::get(format!("/authorize?{}", authorization_query(&[])));
@@ -184,7 +184,7 @@ async fn the_consent_page_says_who_asks_for_what_and_is_plain_html() {
 }
 
 #[tokio::test]
-async fn denials_are_returned_to_the_client() {
+pub(crate) async fn denials_are_returned_to_the_client() {
     let world = World::new().await;
     for client in [CLIENT, "portal"] {
         let browser = Browser::default();
@@ -208,7 +208,7 @@ async fn denials_are_returned_to_the_client() {
 }
 
 #[tokio::test]
-async fn errors_before_the_sign_in_are_not_redirected() {
+pub(crate) async fn errors_before_the_sign_in_are_not_redirected() {
     let world = World::new().await;
     for client in [CLIENT, "portal"] {
         let browser = Browser::default();
@@ -231,7 +231,7 @@ async fn errors_before_the_sign_in_are_not_redirected() {
 }
 
 #[tokio::test]
-async fn a_denial_after_the_sign_in_is_redirected() {
+pub(crate) async fn a_denial_after_the_sign_in_is_redirected() {
     let world = World::new().await;
     let browser = Browser::default();
     world.sign_in(&browser, &authorization_query(&[]), "ada").await;
@@ -245,7 +245,7 @@ async fn a_denial_after_the_sign_in_is_redirected() {
 }
 
 #[tokio::test]
-async fn scopes_are_those_of_the_persons_claims() {
+pub(crate) async fn scopes_are_those_of_the_persons_claims() {
     let world = World::new().await;
     let browser = Browser::default();
     for (groups, scope, expected) in [
@@ -273,7 +273,7 @@ async fn scopes_are_those_of_the_persons_claims() {
 }
 
 #[tokio::test]
-async fn a_registered_client_signs_in() {
+pub(crate) async fn a_registered_client_signs_in() {
     let world = World::new().await;
     let body = json!({ "client_name": "CLI", "redirect_uris": ["http://127.0.0.1/cb"] }).to_string();
     let request = Request::post("/register").header("content-type", "application/json").body(body.into()).unwrap();
@@ -296,7 +296,7 @@ async fn a_registered_client_signs_in() {
 }
 
 #[tokio::test]
-async fn a_confidential_client_authenticates_by_its_secret() {
+pub(crate) async fn a_confidential_client_authenticates_by_its_secret() {
     let world = World::new().await;
     let browser = Browser::default();
     let query = authorization_query(&[("client_id", Some("portal"))]);
@@ -337,7 +337,7 @@ async fn a_confidential_client_authenticates_by_its_secret() {
 }
 
 #[tokio::test]
-async fn metadata_name_what_clients_look_for() {
+pub(crate) async fn metadata_name_what_clients_look_for() {
     let world = World::new().await;
     let response =
         world.send(Request::get("/.well-known/oauth-authorization-server").body(Bytes::new()).unwrap()).await;
@@ -361,7 +361,7 @@ async fn metadata_name_what_clients_look_for() {
 }
 
 #[tokio::test]
-async fn the_sign_in_at_the_identity_provider_has_pkce_and_a_nonce() {
+pub(crate) async fn the_sign_in_at_the_identity_provider_has_pkce_and_a_nonce() {
     let world = World::new().await;
     let browser = Browser::default();
     let page = browser.get(&world, &format!("/authorize?{}", authorization_query(&[]))).await;

@@ -1,6 +1,7 @@
 //! A server, its identity provider, and a browser.
 
 use std::{
+    cell::Cell,
     collections::BTreeMap,
     net::IpAddr,
     sync::{
@@ -21,7 +22,8 @@ use mcp_server::{
     KeyLoader, StateKey,
     store::{MemoryStore, Store, StoreClock},
 };
-use mcp_testing::{IssuerResponse, TestIssuer, state_key};
+use mcp_postgres::{DatabaseConfig, PostgresStore};
+use mcp_testing::{BackendKind, IssuerResponse, TestBackend, TestIssuer, state_key};
 use serde_json::{Value, json};
 
 /// URL of the registered MCP server.
@@ -70,6 +72,21 @@ pub(crate) struct World {
     store: Arc<dyn Store>,
     documents: DocumentSource,
     seconds: Arc<AtomicU64>,
+    /// The database of the store.
+    _backend: Option<TestBackend>,
+}
+
+thread_local! {
+    /// The kind of database of the worlds on this thread; `None` for a store in memory.
+    static KIND: Cell<Option<BackendKind>> = const { Cell::new(None) };
+}
+
+/// Runs a test whose worlds have a database of this kind.
+pub(crate) fn on(kind: BackendKind, name: &str, test: fn()) {
+    println!("{name}, {kind:?}");
+    KIND.set(Some(kind));
+    test();
+    KIND.set(None);
 }
 
 impl World {
@@ -78,7 +95,16 @@ impl World {
     }
 
     pub(crate) async fn with_documents(documents: DocumentSource) -> Self {
-        Self::with_store(documents, |clock| Arc::new(MemoryStore::with_clock(clock))).await
+        let Some(kind) = KIND.get() else {
+            return Self::with_store(documents, |clock| Arc::new(MemoryStore::with_clock(clock))).await;
+        };
+        let backend = TestBackend::create(kind).await;
+        let variables = backend.variables();
+        let get = |name: &str| variables.iter().find(|(own, _)| own == name).map(|(_, value)| value.as_str());
+        let store = PostgresStore::new(DatabaseConfig::from_env(get).unwrap());
+        store.migrate().await.unwrap();
+        let world = Self::with_store(documents, |clock| Arc::new(store.with_clock(clock))).await;
+        Self { _backend: Some(backend), ..world }
     }
 
     /// A server whose store is created with the clock of the test.
@@ -92,7 +118,7 @@ impl World {
         let start = SystemTime::now();
         let store = store(Arc::new(move || start + Duration::from_secs(offset.load(Ordering::SeqCst))));
         let server = Self::environment_of(&upstream, &store, &documents);
-        Self { server, upstream, front, store, documents, seconds }
+        Self { server, upstream, front, store, documents, seconds, _backend: None }
     }
 
     /// One more environment with the same store.

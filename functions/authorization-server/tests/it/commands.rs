@@ -6,10 +6,16 @@ use std::{
 };
 
 use function_url_emulator::{Emulator, FunctionConfig};
-use mcp_testing::{BackendKind, ScriptedServer, TEST_AWS_CREDENTIALS, TEST_SECRET_ARN, TestBackend};
+use mcp_testing::{ScriptedServer, TEST_AWS_CREDENTIALS, TEST_SECRET_ARN, TestBackend};
 use serde_json::{Value, json};
 
-use crate::support::{database, signing_keys, variables};
+use crate::support::{signing_keys, variables};
+
+mcp_testing::on_both_databases!(crate::support::database:
+    a_rotation_adds_a_key_once_and_a_replacement_leaves_one,
+    a_command_that_is_unknown_or_cannot_be_run_is_an_error_with_its_reason,
+    all_grants_are_revoked_and_the_rows_of_a_person_deleted,
+);
 
 const SECRET_KEYS: [(&str, &str); 2] =
     [("AUTHORIZATION_SIGNING_KEYS", ""), ("AUTHORIZATION_SIGNING_KEYS_SECRET_ARN", TEST_SECRET_ARN)];
@@ -55,8 +61,11 @@ impl Secrets {
 
 /// The function with a database, and with other variables. An empty value removes one.
 async fn function(backend: &TestBackend, others: &[(&str, &str)]) -> Emulator {
-    let mut own: BTreeMap<String, String> = variables().into_iter().chain(backend.variables()).collect();
-    own.extend(others.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+    let others = others.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    let mut own: BTreeMap<String, String> = variables().into_iter().chain(others).collect();
+    own.remove("DATABASE_URL");
+    // Last: Aurora DSQL accepts tokens of its own credentials alone.
+    own.extend(backend.variables());
     own.retain(|_, value| !value.is_empty());
     let binary = env!("CARGO_BIN_EXE_authorization-server");
     let config = FunctionConfig { variables: own, ..FunctionConfig::new("authorization-server", binary) };
@@ -72,9 +81,8 @@ async fn run(function: &Emulator, command: Value) -> Result<Value, String> {
     }
 }
 
-#[tokio::test]
-async fn a_rotation_adds_a_key_once_and_a_replacement_leaves_one() {
-    let (backend, secrets) = (database(BackendKind::Postgres).await, Secrets::start().await);
+async fn a_rotation_adds_a_key_once_and_a_replacement_leaves_one(backend: TestBackend) {
+    let secrets = Secrets::start().await;
     let url = secrets.server.url("");
     let others =
         [&SECRET_KEYS[..], &TEST_AWS_CREDENTIALS, &[("AWS_ENDPOINT_URL_SECRETS_MANAGER", url.as_str())]].concat();
@@ -97,9 +105,7 @@ async fn a_rotation_adds_a_key_once_and_a_replacement_leaves_one() {
     function.stop().await;
 }
 
-#[tokio::test]
-async fn a_command_that_is_unknown_or_cannot_be_run_is_an_error_with_its_reason() {
-    let backend = database(BackendKind::Postgres).await;
+async fn a_command_that_is_unknown_or_cannot_be_run_is_an_error_with_its_reason(backend: TestBackend) {
     let function = function(&backend, &[]).await;
 
     for (command, expected) in [
@@ -116,9 +122,7 @@ async fn a_command_that_is_unknown_or_cannot_be_run_is_an_error_with_its_reason(
     function.stop().await;
 }
 
-#[tokio::test]
-async fn all_grants_are_revoked_and_the_rows_of_a_person_deleted() {
-    let backend = database(BackendKind::Postgres).await;
+async fn all_grants_are_revoked_and_the_rows_of_a_person_deleted(backend: TestBackend) {
     let function = function(&backend, &[]).await;
     let person = json!({
         "command": "delete-person", "server": function.url(), "issuer": "https://accounts.example", "subject": "ada",
