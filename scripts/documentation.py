@@ -28,7 +28,7 @@ HEADING = re.compile(r"^#+ +(.*)", re.MULTILINE)
 CODE_SPAN = re.compile(r"(?<!`)(`+)(?!`)(.+?)(?<!`)\1(?!`)")
 LITERAL = re.compile(r'(?<!b)"((?:[^"\\]|\\.)*)"', re.DOTALL)
 # Tests, by their names in Rust and in Python.
-RUST_TEST = re.compile(r"#\[(?:tokio::)?test\b[^\]]*\]\s*(?:#\[[^\]]*\]\s*)*(?:async )?fn (\w+)")
+RUST_TEST = re.compile(r"#\[(?:tokio::)?test\b[^\]]*\]\s*(?:#\[[^\]]*\]\s*)*(?:pub\(crate\) )?(?:async )?fn (\w+)")
 PYTHON_TEST = re.compile(r"^def (test_\w+)", re.MULTILINE)
 RULES_HEADER = "| Clause | Level | Rule | Entry |"
 TESTED = re.compile(r"test: `\w+`(?:, `\w+`)*")

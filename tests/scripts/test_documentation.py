@@ -84,7 +84,7 @@ def test_a_link_leads_to_a_file_and_to_a_heading_of_it(tmp_path):
 def test_a_rule_has_tests_that_exist_or_a_reason(tmp_path):
     source = tmp_path / "crates" / "own" / "src" / "lib.rs"
     source.parent.mkdir(parents=True)
-    source.write_text("#[test]\n#[ignore]\nfn one() {}\n#[tokio::test(start_paused = true)]\nasync fn two() {}\nfn helper() {}\n")
+    source.write_text("#[test]\n#[ignore]\nfn one() {}\n#[tokio::test(start_paused = true)]\npub(crate) async fn two() {}\nfn helper() {}\n")
     (tmp_path / "tests" / "interop").mkdir(parents=True)
     (tmp_path / "tests" / "interop" / "test_own.py").write_text("def test_three():\n    pass\ndef helper():\n    pass\n")
     (tmp_path / "docs").mkdir()
