@@ -113,13 +113,7 @@ impl Assertions {
         }
         self.use_once(&person, now).await?;
         let subject = subject(&person.issuer, &person.subject);
-        Ok(Granted {
-            subject,
-            resource: resource.url.clone(),
-            scopes: permitted,
-            refresh_token: None,
-            check: None,
-        })
+        Ok(Granted { subject, resource: resource.url.clone(), scopes: permitted, refresh_token: None, check: None })
     }
 
     /// Marks an assertion as used.

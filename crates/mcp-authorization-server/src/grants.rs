@@ -36,8 +36,8 @@ use mcp_server::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AuthorizationRequest, ClientSummary, ErrorCode, OAuthError, Resources, Sealer, clock::unix_seconds,
-    random, seal::Purpose,
+    AuthorizationRequest, ClientSummary, ErrorCode, OAuthError, Resources, Sealer, clock::unix_seconds, random,
+    seal::Purpose,
 };
 
 pub(crate) use check::DueCheck;
@@ -263,7 +263,8 @@ impl Grants {
         scope: Option<&str>,
         now: SystemTime,
     ) -> Result<Granted, GrantError> {
-        let content: TokenContent = self.sealer.open(issuer, Purpose::RefreshToken, token).await.ok_or(INVALID_TOKEN)?;
+        let content: TokenContent =
+            self.sealer.open(issuer, Purpose::RefreshToken, token).await.ok_or(INVALID_TOKEN)?;
         let owner = Principal::new(issuer, &content.sub);
         let id = row(&owner, &content.grant);
         for _ in 0..ATTEMPTS {
@@ -282,7 +283,10 @@ impl Grants {
                 Rotation::Next(generation) => (generation, true),
                 Rotation::Repeat(generation) => (generation, false),
                 Rotation::Reused => {
-                    tracing::warn!(client.id = request.client_id, "a refresh token was used again: its grant is revoked");
+                    tracing::warn!(
+                        client.id = request.client_id,
+                        "a refresh token was used again: its grant is revoked"
+                    );
                     self.end(&owner, &id, &grant).await?;
                     return Err(INVALID_TOKEN.into());
                 }

@@ -16,9 +16,8 @@ use mcp_server::{
 use serde_json::json;
 
 use crate::{
-    ClientError, Clients, ConfiguredClient, DocumentSource, ErrorCode, GrantError, Grants, KeyRing,
-    OAuthError, Parameters, RefreshLifetimes, RegistrationPolicy, Resource, Resources, Sealer, Source, Upstream,
-    UpstreamError,
+    ClientError, Clients, ConfiguredClient, DocumentSource, ErrorCode, GrantError, Grants, KeyRing, OAuthError,
+    Parameters, RefreshLifetimes, RegistrationPolicy, Resource, Resources, Sealer, Source, Upstream, UpstreamError,
     access_token::AccessToken,
     assertions::{Assertions, GRANT_TYPE},
     clients::{Credentials, MAX_REGISTRATION_BYTES},

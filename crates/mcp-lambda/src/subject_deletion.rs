@@ -84,7 +84,7 @@ mod tests {
         let server = || Server::new("server", "0.1.0", ());
         let state_key = StateKey::parse("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=");
         let config = HttpConfig { state_key, ..HttpConfig::default() };
-        let service = McpService::new(server().store(Arc::new(MemoryStore::new())), config.clone()).unwrap();
+        let service = McpService::new(server().store(MemoryStore::new()), config.clone()).unwrap();
         let run = |event: &[u8]| service.command_of(event, &Invocation::default());
 
         let deleted = run(&event("https://issuer.example", "ada")).unwrap().await.unwrap();
@@ -98,7 +98,8 @@ mod tests {
         ] {
             assert!(run(&invalid).unwrap().await.is_err(), "{}", String::from_utf8_lossy(&invalid));
         }
-        let request = br#"{"version":"2.0","rawPath":"/mcpDeleteSubject","mcpDeleteSubject":{"issuer":"i","subject":"s"}}"#;
+        let request =
+            br#"{"version":"2.0","rawPath":"/mcpDeleteSubject","mcpDeleteSubject":{"issuer":"i","subject":"s"}}"#;
         assert!(run(request).is_none());
         let without = McpService::new(server(), config).unwrap();
         assert!(without.command_of(&event("https://issuer.example", "ada"), &Invocation::default()).is_none());

@@ -151,7 +151,10 @@ fn other_errors_are_sent_to_the_client_with_state_and_issuer() {
         assert_eq!(parameters.get("iss"), Some(ISSUER), "{request}");
         assert_eq!(parameters.get("code"), None);
         let description = parameters.get("error_description").unwrap();
-        assert!(description.bytes().all(|byte| matches!(byte, 0x20..=0x7e) && !b"\"\\".contains(&byte)), "{description}");
+        assert!(
+            description.bytes().all(|byte| matches!(byte, 0x20..=0x7e) && !b"\"\\".contains(&byte)),
+            "{description}"
+        );
         assert_eq!(parameters.get("error_uri"), None);
         let is_state_known = !request.contains(&long) && !request.ends_with("&state=x");
         assert_eq!(parameters.get("state") == Some("a b&c"), is_state_known, "{request}");

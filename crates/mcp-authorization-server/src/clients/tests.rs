@@ -153,15 +153,14 @@ async fn registrations_are_limited_to_known_redirect_uris() {
     let (own, off, open) = (setup(known()), setup(RegistrationPolicy::Off), setup(RegistrationPolicy::Open));
     for (uris, is_known) in [
         (&["http://localhost:3118/callback", "http://127.0.0.1/callback"][..], true),
-        (&["https://claude.ai/api/mcp/auth_callback"], true),
+        (&["https://claude.ai/api/mcp/auth_callback", "https://claude.com/api/mcp/auth_callback"], true),
         (&["https://portal.example/callback"], true),
-        (&["https://vscode.dev/redirect", "http://[::1]/"], true),
+        (&["https://insiders.vscode.dev/redirect", "https://vscode.dev/redirect", "http://127.0.0.1:33418/"], true),
+        (&["http://[::1]/"], true),
         (&["https://evil.example/callback"], false),
         (&["http://localhost/callback", "https://evil.example/callback"], false),
         (&["https://chatgpt.com/connector_platform_oauth_redirect"], true),
         (&["https://chatgpt.com/connector/oauth/Ab_c-1"], true),
-        (&["https://insiders.vscode.dev/redirect", "https://vscode.dev/redirect", "http://127.0.0.1:33418/"], true),
-        (&["https://claude.com/api/mcp/auth_callback"], true),
         (&["https://www.cursor.com/agents/mcp/oauth/callback", "http://localhost:8787/callback"], true),
         (&["https://www.cursor.com/agents/mcp/oauth/other"], false),
         (&["https://chatgpt.com/connector/oauth/"], false),

@@ -155,9 +155,10 @@ async fn of_concurrent_uses_of_a_code_at_most_one_succeeds_and_the_grant_is_revo
     let environments = [store.grants(), store.grants(), store.grants()];
     let code = code_of(&environments[0], "ada", true, store.now()).await;
 
+    let request = redemption();
     let results = join_all((0..30).map(|index| {
         let grants = &environments[index % 3];
-        grants.redeem_code(ISSUER, &code, &redemption(), store.now())
+        grants.redeem_code(ISSUER, &code, &request, store.now())
     }))
     .await;
 
@@ -242,11 +243,12 @@ async fn of_a_thousand_concurrent_refreshes_one_asks_the_identity_provider() {
     let store = TestStore::new();
     let environments = [store.grants(), store.grants(), store.grants()];
     let mut token = token_of(&environments[0], store.now()).await;
+    let request = of_client();
     for round in 0..3 {
         store.pass(3600);
 
         let refreshed = join_all(
-            (0..1000).map(|index| environments[index % 3].refresh(ISSUER, &token, &of_client(), None, store.now())),
+            (0..1000).map(|index| environments[index % 3].refresh(ISSUER, &token, &request, None, store.now())),
         )
         .await;
 

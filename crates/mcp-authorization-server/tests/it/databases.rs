@@ -40,7 +40,6 @@ on_databases! {
         the_approval_of_a_client_without_refresh_tokens_is_not_stored,
         grants_that_ended_or_were_revoked_are_not_listed,
         a_grant_stays_listed_while_it_is_used,
-        the_number_of_grants_of_a_person_is_limited,
         grants_cannot_be_revoked_by_another_site_browser_or_person,
         the_page_has_three_languages_and_no_external_content,
         a_failed_sign_in_for_the_page_is_an_error_without_a_link;

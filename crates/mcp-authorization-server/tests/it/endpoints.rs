@@ -24,7 +24,8 @@ async fn tokens_are_not_cached_and_parameters_that_are_unknown_or_in_the_url_are
 
     assert_eq!(response.status(), StatusCode::OK);
     assert_eq!(header_text(response.headers(), "cache-control"), "no-store");
-    let refreshed = world.send(form_request("/token", &refresh_request(tokens["refresh_token"].as_str().unwrap()))).await;
+    let refreshed =
+        world.send(form_request("/token", &refresh_request(tokens["refresh_token"].as_str().unwrap()))).await;
     assert_eq!(header_text(refreshed.headers(), "cache-control"), "no-store");
     let second = code().await;
     let mut without = code_request(&second);

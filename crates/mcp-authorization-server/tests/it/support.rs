@@ -18,11 +18,11 @@ use mcp_authorization_server::{
     Provider, RefreshLifetimes, RegistrationPolicy, RequestContext, Resources, Settings, Source, Upstream,
     UpstreamConfig,
 };
+use mcp_postgres::{DatabaseConfig, PostgresStore};
 use mcp_server::{
     KeyLoader, StateKey,
     store::{MemoryStore, Store, StoreClock},
 };
-use mcp_postgres::{DatabaseConfig, PostgresStore};
 use mcp_testing::{BackendKind, IssuerResponse, TestBackend, TestIssuer, state_key};
 use serde_json::{Value, json};
 
@@ -82,6 +82,7 @@ thread_local! {
 }
 
 /// Runs a test whose worlds have a database of this kind.
+#[expect(clippy::print_stdout, reason = "names the test that fails")]
 pub(crate) fn on(kind: BackendKind, name: &str, test: fn()) {
     println!("{name}, {kind:?}");
     KIND.set(Some(kind));

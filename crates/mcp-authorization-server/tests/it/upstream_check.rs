@@ -215,12 +215,8 @@ async fn a_code_and_a_refresh_token_can_be_used_again_after_invalid_target() {
     let mut removed = resources();
     removed.as_array_mut().unwrap().remove(0);
     let environment = world.environment_with(&removed, Vec::new());
-    let of_code = vec![
-        ("grant_type", "authorization_code"),
-        ("client_id", CLIENT),
-        ("code", &code),
-        ("code_verifier", VERIFIER),
-    ];
+    let of_code =
+        vec![("grant_type", "authorization_code"), ("client_id", CLIENT), ("code", &code), ("code_verifier", VERIFIER)];
     // The refresh is repeated after the grace period of a token that was used up.
     for (request, pause) in [(of_code, 0), (refresh_request(&token).to_vec(), 61)] {
         let with = |resource| {

@@ -71,7 +71,8 @@ mod tests {
     async fn values_of_the_previous_and_of_the_next_key_open() {
         let loader = Arc::<KeyLoader>::default();
         let (warm, cold) = (environment(OLD, &loader), environment(&format!("{NEW},{OLD}"), &Arc::default()));
-        let (old, new) = (warm.seal(b"cookie", b"old".to_vec()).unwrap(), cold.seal(b"cookie", b"new".to_vec()).unwrap());
+        let (old, new) =
+            (warm.seal(b"cookie", b"old".to_vec()).unwrap(), cold.seal(b"cookie", b"new".to_vec()).unwrap());
 
         assert_eq!(cold.open(b"cookie", &old).await.as_deref(), Some(&b"old"[..]));
         assert_eq!(warm.open(b"cookie", &new).await, None, "nothing loads the key");

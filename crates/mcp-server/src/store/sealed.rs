@@ -75,12 +75,7 @@ impl SealedStore {
 
     /// Creates the store of a server. Its keys are those of [`StoreKeys::from_state_key`], and are replaced by those of a state key
     /// that `loader` loads. `None` if the derivation fails.
-    pub fn of_server(
-        store: Arc<dyn Store>,
-        server: &str,
-        key: &StateKey,
-        loader: Arc<KeyLoader>,
-    ) -> Option<Self> {
+    pub fn of_server(store: Arc<dyn Store>, server: &str, key: &StateKey, loader: Arc<KeyLoader>) -> Option<Self> {
         let keys = CurrentKeys::new(key, server, |key, server| StoreKeys::from_state_key(server, key))?;
         Some(Self { store, keys: Arc::new(keys), loader })
     }
