@@ -22,7 +22,7 @@ new: ## Create a function from a template: make new NAME=weather; KIND=stateful:
 new-workspace: ## Create a repository of your own on these crates: make new-workspace FOLDER=../mine; GIT_URL=… in place of origin
 	@$(PYTHON) $(SCRIPTS)/new_workspace.py "$(FOLDER)" $(if $(GIT_URL),--git-url '$(GIT_URL)')
 
-dev: ## Run the functions, or FUNCTION=a,b, on this machine, rebuilt on each change; AUTH=a: that one, with an issuer of tokens; DATABASE=dsql: event-logger on the emulator of Aurora DSQL; TASKS=a: that one, and a second function that runs its tasks
+dev: ## Run the functions, or FUNCTION=a,b, on this machine, rebuilt on each change; AUTH=a: that one, behind the authorization server; DATABASE=dsql: event-logger on the emulator of Aurora DSQL; TASKS=a: that one, and a second function that runs its tasks
 	@$(PYTHON) $(SCRIPTS)/dev.py $(CHOSEN) $(if $(AUTH),--auth $(AUTH)) $(if $(DATABASE),--database $(DATABASE)) $(if $(TASKS),--tasks $(TASKS))
 
 test: ## Run all tests: Rust, the official clients, five programs, the conformance suite; FUNCTION=a,b: those of these functions

@@ -3,8 +3,9 @@
 
     python3 scripts/dev.py [--functions NAME,NAME] [--port PORT] [--no-reload] [--data FOLDER] [--auth FUNCTION] [--database dsql] [--tasks FUNCTION]
 
-`--functions` (`make dev FUNCTION=greeter`) runs these alone. Everyone may do everything there; with `--auth event-logger` (`make dev AUTH=event-logger`) that one alone is run, closed,
-with an issuer of tokens on this machine that signs anyone in. With `--database dsql` (`make dev DATABASE=dsql`) event-logger runs on the
+`--functions` (`make dev FUNCTION=greeter`) runs these alone. Everyone may do everything there; with `--auth event-logger`
+(`make dev AUTH=event-logger`) that one alone is run, closed, behind the function authorization-server, whose identity provider on this
+machine signs anyone in. With `--database dsql` (`make dev DATABASE=dsql`) event-logger runs on the
 emulator of Aurora DSQL; its schema is migrated once, at the start. With `--tasks event-logger` (`make dev TASKS=event-logger`) that one alone is run, with its
 feature `tasks`, and a second process runs its tasks, as the second function on Lambda does. Variables such as MCP_INVOKE_MODE reach the functions. Ctrl-C ends everything
 that was started.
@@ -23,8 +24,10 @@ import sys
 import tempfile
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 
+import authorization_server
 import emulated
 import issuer
 import postgres
@@ -47,7 +50,7 @@ def main():
     parser.add_argument("--no-reload", action="store_true", help="do not rebuild on changes")
     chosen = parser.add_mutually_exclusive_group()
     chosen.add_argument("--functions", default="", metavar="NAMES", help=f"some of {', '.join(tools.MCP_FUNCTIONS)}, separated by commas")
-    chosen.add_argument("--auth", choices=tools.MCP_FUNCTIONS, help="run this one alone, closed, and an issuer that signs anyone in")
+    chosen.add_argument("--auth", choices=tools.MCP_FUNCTIONS, help="run this one alone, closed, behind the authorization server, which signs anyone in")
     chosen.add_argument("--tasks", choices=tools.MCP_FUNCTIONS, help="run this one alone, and a second function that runs its tasks")
     parser.add_argument("--database", choices=[DSQL], help=f"run {FUNCTION_OF_DSQL}, or the one that is named, on the emulator of Aurora DSQL")
     parser.add_argument("--data", type=pathlib.Path, default=DATA, help="where Postgres keeps its data, unless DATABASE_URL is set")
@@ -64,34 +67,38 @@ def main():
         tools.install_test()
     # As the watcher will, which has little time for the first call.
     tools.build(*functions, options=["--manifest-path", str(manifest(functions)), *features(arguments)])
-    for emulator in [*(["dsql-emulator"] if arguments.database else []), *(["function-url-emulator"] if arguments.tasks else [])]:
-        command, environment = tools.of_framework("build", "--quiet", "--locked", "--package", emulator)
+    further = [
+        *(["dsql-emulator"] if arguments.database else []), *(["function-url-emulator"] if arguments.tasks or arguments.auth else []),
+        *([tools.AUTHORIZATION_SERVER] if arguments.auth else []),
+    ]
+    for program in further:
+        command, environment = tools.of_framework("build", "--quiet", "--locked", "--package", program)
         if code := subprocess.run(command, cwd=tools.PROJECT, env=environment).returncode:
             sys.exit(code)
     data = postgres.reachable(arguments.data)
     with contextlib.ExitStack() as started:
-        database = cluster = own_issuer = None
+        database = cluster = None
         if "DATABASE_URL" not in os.environ:
             own = [f"{functions[0]}-{DSQL}"] if arguments.database else []
+            own += [tools.AUTHORIZATION_SERVER] if arguments.auth else []
             database = started.enter_context(postgres.Supervised(data, [*functions, *own]))
         if arguments.database:
             backend = f"{database.url.rpartition('/')[0]}/{functions[0]}-{DSQL}" if database else os.environ["DATABASE_URL"]
             cluster = started.enter_context(emulated.Dsql(backend, started.enter_context(tempfile.TemporaryDirectory())))
             cluster.migrate(functions[0])
-        if arguments.auth:
-            own_issuer = issuer.Issuer()
-            started.callback(own_issuer.stop)
-        serve(arguments, functions, database, cluster, own_issuer, started)
+        serve(arguments, functions, database, cluster, started)
 
 
 def features(arguments):
     return ["--features", TASKS] if arguments.tasks else []
 
 
-def serve(arguments, functions, database, cluster, own_issuer, started):
+def serve(arguments, functions, database, cluster, started):
     port = arguments.port or (9000 if is_free(9000) else postgres.free_port())
-    if own_issuer:
-        variables = {**os.environ, "OIDC_ISSUER": own_issuer.url, "MCP_AUTH": "required"}
+    server = AuthorizationServer(started) if arguments.auth else None
+    if server:
+        # The watcher serves no metadata at the root of the host: clients find the issuer by the challenge of their first request.
+        variables = {"MCP_ANONYMOUS": "deny", **os.environ, "OIDC_ISSUER": server.url, "MCP_AUTH": "required"}
     else:
         # For this machine alone: every caller of these functions may do everything.
         # The key is for api-docs, which asks: a question lasts no longer than the functions run.
@@ -111,7 +118,9 @@ def serve(arguments, functions, database, cluster, own_issuer, started):
     try:
         for function in functions:
             wait_until_answering(watch, endpoint(port, function))
-        introduce(port, functions, database, cluster, own_issuer, variables)
+        if server:
+            server.start(functions[0], endpoint(port, functions[0]), database)
+        introduce(port, functions, database, cluster, server, variables)
         watch.wait()
     except KeyboardInterrupt:
         print("\nstopping", file=sys.stderr)
@@ -143,6 +152,34 @@ def start_tasks(function, variables, started):
     options = ["--asynchronous", "--name", name, "--port", port, "--timeout", 900, "--idle-timeout", 2, "--retry-after", 5]
     started.enter_context(emulated.Emulated(function, "buffered", 0, *options, **{**own, "MCP_ROLE": "tasks"}))
     return waking
+
+
+class AuthorizationServer:
+    """The function authorization-server and its identity provider. They end with `started`."""
+
+    def __init__(self, started):
+        self.started, self.port = started, postgres.free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+
+    def start(self, function, resource, database):
+        """Starts both, for a function that runs already: the scopes that it names are those of everyone."""
+        provider = self.started.enter_context(issuer.Issuer())
+        client = provider.register(f"{self.url}/callback")
+        scopes = scopes_of(resource)
+        described = [{"name": scope, "text": scope} for scope in scopes]
+        resources = [{"url": resource, "name": function, "scopes": described, "everyone": scopes}]
+        variables = authorization_server.variables(provider.url, "other", client["client_id"], client["client_secret"], resources)
+        url = f"{database.url.rpartition('/')[0]}/{tools.AUTHORIZATION_SERVER}" if database else os.environ["DATABASE_URL"]
+        options = ["--port", self.port]
+        self.started.enter_context(emulated.Emulated(tools.AUTHORIZATION_SERVER, "buffered", 1, *options, DATABASE_URL=url, **variables))
+
+
+def scopes_of(resource):
+    """The scopes in the metadata of a closed function (RFC 9728)."""
+    url = urllib.parse.urlsplit(resource)
+    metadata = f"{url.scheme}://{url.netloc}{url.path.removesuffix('/mcp')}/.well-known/oauth-protected-resource/mcp"
+    with urllib.request.urlopen(metadata, timeout=STARTUP_SECONDS) as response:
+        return json.load(response).get("scopes_supported", [])
 
 
 def interrupt(*_):
@@ -211,15 +248,15 @@ def wait_until_listening(process, port):
     sys.exit(f"nothing listens on port {port}")
 
 
-def introduce(port, functions, database, cluster, own_issuer, variables):
+def introduce(port, functions, database, cluster, server, variables):
     if database:
         print(f"\nPostgres is running at {database.url}; it keeps its data, in a database for each function", flush=True)
     if cluster:
         print(f"\nThe emulator of Aurora DSQL is running at {cluster.host}:{cluster.port}, in front of Postgres", flush=True)
     if "MCP_TASKS_FUNCTION" in variables:
         print(f"\n{variables['MCP_TASKS_FUNCTION']} runs tasks; they stay in the database until they expire", flush=True)
-    if own_issuer:
-        print(f"\nAn issuer of tokens is running at {own_issuer.url}; it signs in anyone, by any name", flush=True)
+    if server:
+        print(f"\nThe authorization server is running at {server.url}; its identity provider signs in anyone, by any name", flush=True)
     else:
         mode = variables["MCP_AUTH"]
         example = "event-logger" if "event-logger" in tools.MCP_FUNCTIONS else functions[0]
@@ -228,7 +265,7 @@ def introduce(port, functions, database, cluster, own_issuer, variables):
         url = endpoint(port, function)
         message = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "tools/list"}, separators=(",", ":"))
         # curl cannot sign in.
-        listing = f"mcpl tools {url}" if own_issuer else f"curl -s {url} -H 'content-type: application/json' -d '{message}'"
+        listing = f"mcpl tools {url}" if server else f"curl -s {url} -H 'content-type: application/json' -d '{message}'"
         print(
             f"\n{function} is running at {url}\n\n"
             f"  try it       {listing}\n"
@@ -236,6 +273,8 @@ def introduce(port, functions, database, cluster, own_issuer, variables):
             f"  Claude Code  claude mcp add --transport http {function} {url}",
             flush=True,
         )
+        if server:
+            print("               then /mcp in Claude Code to sign in; no client id is entered", flush=True)
     print("\nCtrl-C stops it.", flush=True)
 
 

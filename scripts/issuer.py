@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import urllib.request
 
 import tools
 
@@ -29,6 +30,14 @@ class Issuer:
         if not line:
             raise RuntimeError(f"the issuer ended with {self.process.wait()}")
         self.url = json.loads(line)["issuer"]
+
+    def register(self, redirect_uri):
+        """Registers a confidential client (RFC 7591); its id and secret are in the result."""
+        client = {"redirect_uris": [redirect_uri], "grant_types": ["authorization_code", "refresh_token"]}
+        request = urllib.request.Request(f"{self.url}/reg", json.dumps(client).encode(), {"Content-Type": "application/json"})
+        # It is on this machine: the proxy settings do not apply.
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=PATIENCE_SECONDS) as response:
+            return json.load(response)
 
     def stop(self):
         self.process.terminate()

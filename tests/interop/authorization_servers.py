@@ -4,16 +4,14 @@ import base64
 import functools
 import hashlib
 import json
-import os
 import secrets
 import urllib.error
 import urllib.parse
 import urllib.request
 
+import authorization_server
 import postgres
 from client_documents import PUBLIC, ClientDocuments
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
 from emulated import Emulated
 from oauth import PATIENCE_SECONDS, fetch
 from upstream import CLIENT_ID, CLIENT_SECRET, Upstream
@@ -50,11 +48,8 @@ class Servers:
             "url": self.resource, "name": "Event logger", "scopes": SCOPES, "everyone": ["events:read"], "claims": MAPPING[kind],
         }]
         own = self.start(
-            "authorization-server", "authorization", *options, MCP_STATE_KEY=base64.b64encode(os.urandom(32)).decode(),
-            AUTHORIZATION_UPSTREAM_ISSUER=self.upstream.url, AUTHORIZATION_UPSTREAM_PROVIDER=kind,
-            AUTHORIZATION_UPSTREAM_CLIENT_ID=CLIENT_ID, AUTHORIZATION_UPSTREAM_CLIENT_SECRET=CLIENT_SECRET,
-            AUTHORIZATION_SIGNING_KEYS=json.dumps({"keys": [{"private_key": private_key(), "signs_from": 0}]}),
-            AUTHORIZATION_RESOURCES=json.dumps(resources), stderr=self.log, **self.documents.variables,
+            "authorization-server", "authorization", *options, stderr=self.log, **self.documents.variables,
+            **authorization_server.variables(self.upstream.url, kind, CLIENT_ID, CLIENT_SECRET, resources),
         )
         self.issuer = own.removesuffix("/mcp")
         self.start("event-logger", "events", "--port", port, OIDC_ISSUER=self.issuer, **variables)
@@ -130,12 +125,6 @@ class Servers:
                 return response.status
         except urllib.error.HTTPError as error:
             return error.code
-
-
-def private_key():
-    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    return key.private_bytes(*form).decode()
 
 
 def claims_of(token):

@@ -3,10 +3,13 @@
 import base64
 import contextlib
 import hashlib
+import html.parser
 import http.client
+import http.cookiejar
 import http.server
 import json
 import secrets
+import sys
 import threading
 import urllib.error
 import urllib.parse
@@ -18,6 +21,15 @@ from issuer import PATIENCE_SECONDS
 # No process listens there: a browser that gets this far is done.
 REDIRECT_URI = "http://127.0.0.1:9/callback"
 RENAMED = "x-amzn-remapped-www-authenticate"
+BROWSER = """#!{python}
+import sys, urllib.parse, urllib.request
+sys.path[:0] = {path}
+import oauth
+url = sys.argv[-1]
+answer = urllib.parse.urlencode(oauth.follow(url, "{name}"))
+redirect_uri = urllib.parse.parse_qs(urllib.parse.urlsplit(url).query)["redirect_uri"][0]
+urllib.request.urlopen(redirect_uri + "?" + answer).close()
+"""
 
 
 class Issuer(issuer.Issuer):
@@ -79,21 +91,52 @@ def fetch(url, body=None, content_type=None):
 
 def follow(url, name=None):
     """Acts as the browser: from an authorization request to the redirect URI that it names. Returns the query there.
-    With a name, a user fills in the page that asks for it."""
+    With a name, a user fills in the pages: the name where one is asked for, and then the first button."""
     redirect_uri = urllib.parse.parse_qs(urllib.parse.urlsplit(url).query)["redirect_uri"][0]
-    browser = _opener(urllib.request.HTTPCookieProcessor(), _Unfollowed())
+    # A browser sends cookies with the attribute `Secure` to loopback without TLS.
+    cookies = http.cookiejar.CookieJar(http.cookiejar.DefaultCookiePolicy(secure_protocols=("http", "https")))
+    browser = _opener(urllib.request.HTTPCookieProcessor(cookies), _Unfollowed())
+    form = None
     for _ in range(10):
-        with browser.open(url, timeout=PATIENCE_SECONDS) as answer:
+        with browser.open(url, form, timeout=PATIENCE_SECONDS) as answer:
             location, page = answer.headers["location"], answer.read().decode()
-        if name and '<input name="name"' in page:
-            form = urllib.parse.urlencode({"name": name}).encode()
-            with browser.open(url, form, timeout=PATIENCE_SECONDS) as answer:
-                location, page = answer.headers["location"], answer.read().decode()
-        assert location, f"a page instead of a redirect at {url}:\n{page}"
-        url = urllib.parse.urljoin(url, location)
+        if location:
+            url, form = urllib.parse.urljoin(url, location), None
+        else:
+            assert name and form is None, f"a page instead of a redirect at {url}:\n{page}"
+            own = Form(page)
+            url, form = urllib.parse.urljoin(url, own.action), urllib.parse.urlencode(own.filled(name)).encode()
         if url.startswith(redirect_uri):
             return dict(urllib.parse.parse_qsl(urllib.parse.urlsplit(url).query))
     raise AssertionError(f"it redirects for ever, at last to {url}")
+
+
+class Form(html.parser.HTMLParser):
+    """The form of a page."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.action, self.fields, self.button = "", {}, {}
+        self.feed(page)
+
+    def handle_starttag(self, tag, attributes):
+        own = dict(attributes)
+        if tag == "form":
+            self.action = own.get("action", "")
+        elif tag == "input":
+            self.fields[own["name"]] = own.get("value", "")
+        elif tag == "button" and "name" in own and not self.button:
+            self.button = {own["name"]: own["value"]}
+
+    def filled(self, name):
+        return {**self.fields, **({"name": name} if "name" in self.fields else {}), **self.button}
+
+
+def browser(path, name):
+    """Writes an executable for BROWSER: a user signs in by this name, and allows what is asked for. Returns its path."""
+    path.write_text(BROWSER.format(python=sys.executable, path=[str(own) for own in sys.path], name=name))
+    path.chmod(0o755)
+    return path
 
 
 def challenge_of(words):

@@ -4,13 +4,16 @@ challenge as Function URLs do; and Cognito's tokens, as moto issues them."""
 import contextlib
 import http.client
 import json
+import re
 import subprocess
 import time
 import urllib.parse
 
 import anyio
 import boto3
+import dev as dev_script
 import postgres
+import processes
 import psycopg
 import pytest
 import python_oauth
@@ -23,7 +26,7 @@ from mcp.shared.auth import OAuthToken
 from mcp.shared.exceptions import MCPError
 from moto.server import ThreadedMotoServer
 from oauth import (
-    PATIENCE_SECONDS, RENAMED, Issuer, challenge_of, fetch, follow, restoring_front, sign_in,
+    PATIENCE_SECONDS, REDIRECT_URI, RENAMED, Issuer, browser, challenge_of, fetch, follow, restoring_front,
 )
 from proxied import LOGGED, Logged
 
@@ -341,23 +344,37 @@ def test_a_developer_signs_in_by_any_name(event_logger):
     assert texts == [Logged(by=" by grace@example.com"), Logged(by=" by edsger@example.com")]
 
 
-def test_make_dev_with_authorization_can_be_signed_in_to_by_any_name():
+def test_make_dev_with_authorization_signs_a_client_in_through_the_authorization_server(mcpl, tmp_path):
+    state = ["--state-dir", tmp_path / "state"]
     dev = Dev("--auth", "event-logger")
     try:
         url = dev.url("event-logger")
         status, headers, _ = call(url, "log_event")
         metadata = fetch(challenge_of(headers["www-authenticate"])["resource_metadata"])
-        (issuer,) = metadata["authorization_servers"]
-        tokens = sign_in(issuer, metadata["resource"], "events:write", name="grace")
-        answer = call(url, "log_event", tokens["access_token"])[2]
+        # Without a client id.
+        signed_in = run(mcpl, "login", url, "--open", browser(tmp_path / "browser", "grace"), *state)
+        logged = run(mcpl, "call", url, "log_event", "event_name=signed in", "--no-browser", *state)
+        (database,) = re.findall(r"^Postgres is running at (\S+);", dev.output, re.MULTILINE)
+        with psycopg.connect(f"{database.rpartition('/')[0]}/event-logger") as connection:
+            stored = connection.execute("SELECT issuer, subject, event_name FROM events").fetchall()
+        started = dev_script.descendants(dev.process.pid)
     finally:
         code = dev.stop()
 
-    assert status == 401
-    assert metadata["resource"] == url
-    assert answer["result"]["content"][0]["text"] == Logged(by=" by grace@example.com")
-    assert issuer in dev.output and "signs in anyone" in dev.output
+    assert status == 401 and metadata["resource"] == url
+    assert signed_in.returncode == 0 and logged.returncode == 0, signed_in.stderr + logged.stderr
+    (issuer,) = metadata["authorization_servers"]
+    [(issued_by, subject, name)] = stored
+    assert (issued_by, name) == (issuer, "signed in") and subject.startswith("http://127.0.0.1:") and subject.endswith("#grace")
+    assert re.search(rf"^The authorization server is running at {re.escape(issuer)}; .*signs in anyone", dev.output, re.MULTILINE)
+    assert f"mcpl tools {url}" in dev.output and f"claude mcp add --transport http event-logger {url}" in dev.output
     assert code == 0
+    assert {pid for pid, _, state in processes.listed() if state != "Z"}.isdisjoint(started)
+
+
+def run(*words):
+    command = [str(word) for word in words]
+    return subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=PATIENCE_SECONDS)
 
 
 def test_greeter_is_closed_by_its_feature_and_an_issuer(tmp_path, issuer):

@@ -16,7 +16,7 @@ import copied
 import pytest
 from aws_account import STAND_INS, account, archive, register
 from conftest import PROJECT, emulated
-from oauth import PATIENCE_SECONDS, fetch
+from oauth import PATIENCE_SECONDS, browser, fetch
 
 register()
 
@@ -35,16 +35,6 @@ if words[0] == "install":
 if words[0] == "run" and "--release" in words:
     words.remove("--release")
 os.execv("{cargo}", ["cargo", *words])
-"""
-# The user fills in the page that asks for a name.
-BROWSER = """#!{python}
-import sys, urllib.parse, urllib.request
-sys.path[:0] = {path}
-import oauth
-url = sys.argv[-1]
-answer = urllib.parse.urlencode(oauth.follow(url, "ada"))
-redirect_uri = urllib.parse.parse_qs(urllib.parse.urlsplit(url).query)["redirect_uri"][0]
-urllib.request.urlopen(redirect_uri + "?" + answer).close()
 """
 # What the migration guide's code leaves out, as every function has it.
 AROUND = """
@@ -112,7 +102,7 @@ class Terminal:
         self.program("cargo", CARGO.format(python=sys.executable, zips=home / "zips", cargo=shutil.which("cargo")))
         # The target for arm64 need not be there.
         self.program("rustup", "#!/bin/sh\necho aarch64-unknown-linux-gnu\n")
-        self.browser = self.program("browser", BROWSER.format(python=sys.executable, path=sys.path))
+        self.browser = browser(home / "bin" / "browser", "ada")
 
     def program(self, name, text):
         path = self.home / "bin" / name
