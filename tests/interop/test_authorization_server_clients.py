@@ -1,6 +1,7 @@
 """Clients sign in to event-logger through the authorization server, in Chromium and with no client id that a person enters. Each has a
 metadata document, or registers. Programs of others do the same in tests/clients/test_authorization_server.py."""
 
+import json
 import subprocess
 import urllib.parse
 
@@ -90,6 +91,15 @@ def test_the_rust_sdk_signs_in(servers, person, rust_sdk, document):
 
     servers.check_sign_in(seen, document, PAGES)
     assert client.returncode == 0 and "Event 'signed in' logged" in text
+
+
+def test_the_doctor_recognizes_the_authorization_server(servers, mcpl):
+    ended = subprocess.run([mcpl, "doctor", servers.resource, "--json"], capture_output=True, text=True, timeout=PATIENCE_SECONDS)
+    findings = json.loads(ended.stdout)
+
+    assert ended.returncode == 0, findings
+    how = "clients introduce themselves by a metadata document, or register themselves"
+    assert [own["found"] for own in findings if own["check"] == "issuer"] == [f"{servers.issuer} (mcp-authorization-server): {how}"]
 
 
 def test_mcpl_signs_in(servers, person, mcpl, tmp_path, document):

@@ -421,7 +421,7 @@ def test_the_authorization_server_of_this_project_has_no_fault(mcpl, doctor, reg
         shown = subprocess.run([mcpl, "doctor", server.url], capture_output=True, text=True, timeout=HANG_SECONDS).stdout
 
     assert [own["check"] for own in findings] == ["protocol"]
-    assert f"{server.origin}: {how}\n" in shown
+    assert f"{server.origin} (mcp-authorization-server): {how}\n" in shown
 
 
 def authorization_server(origin, registers):
@@ -432,6 +432,7 @@ def authorization_server(origin, registers):
         "registration_endpoint": f"{origin}/register" if registers else None, "response_modes_supported": ["query"],
         "token_endpoint_auth_methods_supported": methods, "revocation_endpoint_auth_methods_supported": methods,
         "client_id_metadata_document_supported": True, "authorization_response_iss_parameter_supported": True,
+        "software_id": "mcp-authorization-server",
     }
 
 

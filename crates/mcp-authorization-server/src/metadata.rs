@@ -24,6 +24,8 @@ pub(crate) mod paths {
     pub(crate) const JWKS: &str = "/jwks";
 }
 
+/// Name of this software in the metadata, by which `mcpl doctor` recognizes it. RFC 8414 permits members of one's own.
+const SOFTWARE_ID: &str = "mcp-authorization-server";
 /// Methods of client authentication. Registered clients and those with a metadata document use `none`.
 const AUTH_METHODS: [&str; 3] = ["none", "client_secret_basic", "client_secret_post"];
 
@@ -44,6 +46,7 @@ pub(crate) fn metadata(issuer: &str, has_registration: bool, has_assertions: boo
         "code_challenge_methods_supported": ["S256"],
         "client_id_metadata_document_supported": true,
         "authorization_response_iss_parameter_supported": true,
+        "software_id": SOFTWARE_ID,
     });
     if has_assertions {
         metadata["grant_types_supported"] = json!(["authorization_code", "refresh_token", GRANT_TYPE]);

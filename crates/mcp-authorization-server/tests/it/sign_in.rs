@@ -346,6 +346,7 @@ pub(crate) async fn metadata_name_what_clients_look_for() {
     assert_eq!(metadata["issuer"], world.issuer());
     assert_eq!(metadata["client_id_metadata_document_supported"], true);
     assert_eq!(metadata["authorization_response_iss_parameter_supported"], true);
+    assert_eq!(metadata["software_id"], "mcp-authorization-server");
     assert_eq!(metadata["code_challenge_methods_supported"], json!(["S256"]));
     assert!(metadata["token_endpoint_auth_methods_supported"].as_array().unwrap().contains(&json!("none")));
     for (member, path) in [

@@ -14,6 +14,9 @@ use super::{
 };
 use crate::oauth::discovery::{issuer_places, reserved_parameter};
 
+/// `software_id` in the metadata of `functions/authorization-server`.
+const AUTHORIZATION_SERVER: &str = "mcp-authorization-server";
+
 /// The metadata of an examined issuer.
 pub(super) struct Issuer {
     pub(super) has_pkce: bool,
@@ -82,7 +85,11 @@ pub(super) async fn examine(server: &Server, issuer: &str, scopes: &[&str], repo
         (false, true) => "clients register themselves",
         (false, false) => "clients are registered by hand",
     };
-    report.ok("issuer", format!("{issuer}: {how}"));
+    let software = match document["software_id"] == AUTHORIZATION_SERVER {
+        true => format!(" ({AUTHORIZATION_SERVER})"),
+        false => String::new(),
+    };
+    report.ok("issuer", format!("{issuer}{software}: {how}"));
     abilities(issuer, &document, &own, answer.took, report);
     endpoints(issuer, &document, index > 0, report);
     let granted = document["scopes_supported"].as_array();
