@@ -26,7 +26,7 @@ from mcp.shared.auth import OAuthToken
 from mcp.shared.exceptions import MCPError
 from moto.server import ThreadedMotoServer
 from oauth import (
-    PATIENCE_SECONDS, REDIRECT_URI, RENAMED, Issuer, browser, challenge_of, fetch, follow, restoring_front,
+    PATIENCE_SECONDS, RENAMED, Issuer, browser, challenge_of, fetch, follow, restoring_front,
 )
 from proxied import LOGGED, Logged
 

@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use crate::{ErrorCode, LoadFuture, OAuthError, Source};
 
-const MAX_RESOURCES: usize = 100;
+pub(crate) const MAX_RESOURCES: usize = 100;
 /// Maximum size of a resource in a parameter, in bytes: that of Parameter Store.
 const MAX_PARAMETER_BYTES: usize = 8 * 1024;
 /// Maximum number of scopes of a resource.

@@ -278,6 +278,10 @@ impl AuthorizationServer {
         if let Some(refresh_token) = granted.refresh_token {
             body["refresh_token"] = refresh_token.into();
         }
+        // An assertion can be for several resources (draft-ietf-oauth-identity-assertion-authz-grant, section 4.4.1).
+        if parameters.get("grant_type") == Some(GRANT_TYPE) {
+            body["resource"] = granted.resource.into();
+        }
         Ok(json_response(StatusCode::OK, &body))
     }
 

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use crate::support::{CLIENT, RESOURCE, World, form_request, text};
 
 const GRANT: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
+const OTHER: &str = "https://other.example/mcp";
 /// `portal:s3cret`.
 const CREDENTIALS: &str = "Basic cG9ydGFsOnMzY3JldA==";
 
@@ -64,6 +65,7 @@ async fn an_assertion_gives_one_token_without_a_sign_in() {
     assert_eq!(status, StatusCode::OK, "{tokens}");
     assert_eq!(tokens["scope"], "events:read events:write");
     assert!(tokens.get("refresh_token").is_none());
+    assert_eq!(tokens["resource"], RESOURCE);
     let claims = claims_of(&tokens);
     assert_eq!(claims["sub"], format!("{}#ada", company.issuer.issuer()));
     assert_eq!((&claims["aud"], &claims["client_id"]), (&json!(RESOURCE), &json!("portal")));
@@ -109,9 +111,11 @@ async fn scopes_are_those_of_assertion_request_and_claims() {
         (Value::Null, None, json!(["staff"]), Ok("events:read events:write")),
         (json!("events:read events:write"), Some("events:write"), json!(["staff"]), Ok("events:write")),
         (json!("events:read events:write"), None, json!([]), Ok("events:read")),
+        (json!("events:read events:archive"), None, json!(["staff"]), Ok("events:read")),
+        (json!("events:archive"), None, json!(["staff"]), Err("invalid_grant")),
         (json!("events:delete"), None, json!(["staff"]), Err("invalid_scope")),
         (json!("events:read"), Some("events:write"), json!(["staff"]), Err("invalid_scope")),
-        (json!("*"), None, json!(["staff"]), Err("invalid_scope")),
+        (json!("*"), None, json!(["staff"]), Err("invalid_grant")),
     ]
     .into_iter()
     .enumerate()
@@ -171,9 +175,18 @@ async fn forged_and_foreign_assertions_are_rejected() {
         ("expired", set("exp", json!(now - 1))),
         ("no expiry", remove("exp")),
         ("valid for a day", set("exp", json!(now + 86_400))),
+        ("issued a day ago", set("iat", json!(now - 86_400))),
+        ("issued in the future", set("iat", json!(now + 3_600))),
+        ("no time of issue", remove("iat")),
         ("not valid yet", set("nbf", json!(now + 3_600))),
-        ("a list of resources", set("resource", json!([RESOURCE]))),
+        ("a resource that is not registered", set("resource", json!("https://evil.example/mcp"))),
+        ("resources that are not registered", set("resource", json!(["https://evil.example/mcp"]))),
+        ("no resource in a list", set("resource", json!([]))),
+        ("a number in the list of resources", set("resource", json!([RESOURCE, 1]))),
+        ("a long list of resources", set("resource", json!(vec![RESOURCE; 101]))),
         ("a resource that is null", set("resource", Value::Null)),
+        ("a tenant, with which alone the subject is unique", set("tenant", json!("acme"))),
+        ("authorization details", set("authorization_details", json!([{ "type": "account" }]))),
         ("a list of scopes", set("scope", json!(["events:read"]))),
         ("a scope that is null", set("scope", Value::Null)),
         ("bound to a key", set("cnf", json!({ "jkt": "x" }))),
@@ -205,13 +218,45 @@ async fn an_assertion_is_for_its_client_resource_and_server() {
     ] {
         assert_eq!(company.send(&parameters, credentials).await.1["error"], expected, "{parameters:?}");
     }
-    let unknown = company.assertion(|_, claims| claims["resource"] = json!("https://evil.example/mcp"));
-    assert_eq!(company.redeem(&unknown).await.1["error"], "invalid_target");
     let mut elsewhere = form_request("/token", &request);
     elsewhere.headers_mut().insert("authorization", CREDENTIALS.parse().unwrap());
     let elsewhere = company.world.send(elsewhere).await;
     assert!(text(&elsewhere).contains("unsupported_grant_type"), "a server that trusts no issuer");
     assert_eq!(company.redeem(&assertion).await.0, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn an_assertion_for_several_resources_gives_a_token_for_one() {
+    let company = Company::new().await;
+    let unknown = "https://evil.example/mcp";
+    for (index, (resources, requested, expected)) in [
+        (json!([RESOURCE]), None, Ok(RESOURCE)),
+        (json!([unknown, RESOURCE]), None, Ok(RESOURCE)),
+        (json!([OTHER, RESOURCE]), Some(RESOURCE), Ok(RESOURCE)),
+        (json!([OTHER, RESOURCE]), None, Err("invalid_target")),
+        (json!([OTHER]), Some(RESOURCE), Err("invalid_target")),
+        (json!([RESOURCE]), Some(unknown), Err("invalid_target")),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let assertion = company.assertion(|_, claims| {
+            claims["jti"] = json!(format!("r-{index}"));
+            claims["resource"] = resources.clone();
+        });
+        let mut parameters = vec![("grant_type", GRANT), ("assertion", assertion.as_str())];
+        parameters.extend(requested.map(|url| ("resource", url)));
+
+        let (_, body) = company.send(&parameters, CREDENTIALS).await;
+
+        match expected {
+            Ok(expected) => {
+                assert_eq!(claims_of(&body)["aud"], expected, "{index}");
+                assert_eq!(body["resource"], expected, "{index}");
+            }
+            Err(expected) => assert_eq!(body["error"], expected, "{index}"),
+        }
+    }
 }
 
 #[tokio::test]
