@@ -113,7 +113,7 @@ def start(valgrind):
 
 def authorization_server_variables():
     return {
-        "MCP_STATE_KEY": base64.b64encode(bytes(range(32))).decode(), "DATABASE_URL": "postgres://127.0.0.1:9/none", "DB_WARM": "off",
+        "MCP_STATE_KEY": base64.b64encode(bytes(range(32))).decode(), "DATABASE_URL": "postgres://user:password@127.0.0.1:9/none", "DB_WARM": "off",
         "AUTHORIZATION_UPSTREAM_ISSUER": "https://id.example.com", "AUTHORIZATION_UPSTREAM_CLIENT_ID": "id",
         "AUTHORIZATION_UPSTREAM_CLIENT_SECRET": "secret", "AUTHORIZATION_RESOURCES": "[]",
         "AUTHORIZATION_SIGNING_KEYS": json.dumps({"keys": [{"private_key": signing_keys.private_key(), "signs_from": 0}]}),
