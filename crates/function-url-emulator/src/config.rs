@@ -9,7 +9,8 @@ pub struct FunctionConfig {
     pub name: String,
     /// Executable of the function, `bootstrap` in a deployment package.
     pub binary: PathBuf,
-    /// Environment variables of the function, in addition to those that Lambda sets. Only `PATH` is inherited.
+    /// Environment variables of the function, in addition to those that Lambda sets. Only `PATH` is inherited. The region is `eu-west-1`,
+    /// unless `AWS_REGION` is among them.
     pub variables: BTreeMap<String, String>,
     /// Invoke mode of the Function URL.
     pub invoke_mode: InvokeMode,

@@ -64,7 +64,7 @@ async fn function(backend: &TestBackend, others: &[(&str, &str)]) -> Emulator {
     let others = others.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
     let mut own: BTreeMap<String, String> = variables().into_iter().chain(others).collect();
     own.remove("DATABASE_URL");
-    // Last: Aurora DSQL accepts tokens of its own credentials alone.
+    // Last: Aurora DSQL accepts tokens of its own credentials and region alone.
     own.extend(backend.variables());
     own.retain(|_, value| !value.is_empty());
     let binary = env!("CARGO_BIN_EXE_authorization-server");
