@@ -643,6 +643,18 @@ def test_the_fleet_has_a_topic_and_a_dashboard(deploy):
     assert "faults" in searched and searched <= metrics_in_code()
 
 
+def test_the_dashboards_of_two_regions_have_different_names():
+    """CloudWatch has one dashboard of a name in all regions of an account: the second region would replace that of the first."""
+    dashboards = {
+        name_of(path): own["Properties"]["DashboardName"] for path in TEMPLATES
+        for own in loaded(name_of(path))["Resources"].values() if own["Type"] == "AWS::CloudWatch::Dashboard"
+    }
+
+    assert dashboards == {
+        "fleet": {"Fn::Sub": "${AWS::StackName}-${AWS::Region}"}, "monitoring": {"Fn::Sub": "${FunctionName}-${AWS::Region}"},
+    }
+
+
 def test_a_function_can_be_stopped_and_limited(deploy):
     boundary = f"arn:aws:iam::{ACCOUNT}:policy/boundary"
     deploy("up", "greeter", *parameters(ReservedConcurrency="0", PermissionsBoundary=boundary))
@@ -1190,7 +1202,7 @@ def physical_name(stack, logical_id, resource):
     if not written:
         return f"{generated}-1A2B3C"
     function = stack.partition("-Function-")[0]
-    return re.sub(r"\$\{(Name|FunctionName)\}", function, written["Fn::Sub"])
+    return re.sub(r"\$\{(Name|FunctionName)\}", function, written["Fn::Sub"]).replace("${AWS::Region}", REGION)
 
 
 def arn_for(action, stack, logical_id, resource, function):
