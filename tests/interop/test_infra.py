@@ -1052,35 +1052,58 @@ def test_a_boundary_is_on_every_role_that_github_makes_and_wide_enough_for_the_f
     refused = [statement for statement in role("github-oidc-Role-")[1] if statement["Effect"] == "Deny"]
     assert refused[0]["Condition"] == {"StringNotEquals": {"iam:PermissionsBoundary": boundary}}
     assert {"iam:CreateRole", "iam:PutRolePolicy", "iam:AttachRolePolicy"} <= set(refused[0]["Action"])
-    allowed, _ = loaded("boundary")["Resources"]["Boundary"]["Properties"]["PolicyDocument"]["Statement"]
+    (allowed,) = boundary_of("Boundary")
     granted = [statement for statement in role_of(function_of("event-logger")[0])[1] if statement["Effect"] == "Allow"]
     assert {action for own in granted for action in listed(own["Action"])} <= set(allowed["Action"])
 
 
-def test_only_the_function_that_migrates_may_connect_as_administrator_within_the_boundary():
-    boundary = loaded("boundary")["Resources"]["Boundary"]["Properties"]["PolicyDocument"]["Statement"]
+def boundary_of(logical_id):
+    return loaded("boundary")["Resources"][logical_id]["Properties"]["PolicyDocument"]["Statement"]
 
-    def may(action, template):
-        """Whether the boundary permits an action to the role of a template's function."""
-        (role,) = [own["Properties"] for own in loaded(template)["Resources"].values() if own["Type"] == "AWS::IAM::Role"]
-        tags = {f"aws:PrincipalTag/{own['Key']}": own["Value"] for own in role.get("Tags", [])}
-        return is_allowed(boundary, action, CLUSTER, tags)
 
-    assert may("dsql:DbConnectAdmin", "migration") and not may("dsql:DbConnectAdmin", "function")
-    assert may("dsql:DbConnect", "function") and may("logs:PutLogEvents", "migration")
+def test_only_the_boundary_of_the_function_that_migrates_permits_to_connect_as_administrator():
+    # A session tag is `aws:PrincipalTag`, too: who may assume a role with `sts:TagSession` chooses it.
+    tagged = {"aws:PrincipalTag/mcp-role": "migrate"}
+
+    assert not is_allowed(boundary_of("Boundary"), "dsql:DbConnectAdmin", CLUSTER, tagged)
+    assert is_allowed(boundary_of("Boundary"), "dsql:DbConnect", CLUSTER, {})
+    # It is as wide as the role of the function that migrates.
+    (role,) = [own["Properties"] for own in loaded("migration")["Resources"].values() if own["Type"] == "AWS::IAM::Role"]
+    needed = {action for own in re.findall(r"'Action': (\[[^]]+\]|'[^']+')", str(role["Policies"])) for action in listed(ast.literal_eval(own))}
+    (permitted,) = boundary_of("Migration")
+    assert needed == {*permitted["Action"]} and "dsql:DbConnectAdmin" in needed
     # Of all templates this one alone asks for it.
     asking = {name_of(path) for path in TEMPLATES if "dsql:DbConnectAdmin" in path.read_text()}
     assert asking == {"boundary", "migration"}
 
 
-@pytest.mark.parametrize(("database", "is_denied"), [("no", True), ("yes", True), ("dsql", False)])
-def test_a_role_for_a_stack_without_a_cluster_tags_no_role_as_migrating(aws, database, is_denied):
-    statements = deploy_role("weather", database, PermissionsBoundary=f"arn:aws:iam::{ACCOUNT}:policy/boundary")
-    denied = [own for own in statements if own["Effect"] == "Deny" and "Null" in own.get("Condition", {})]
+@pytest.mark.parametrize(("database", "may_migrate"), [("no", False), ("yes", False), ("dsql", True)])
+def test_a_role_for_a_stack_without_a_cluster_makes_no_role_that_may_connect_as_administrator(aws, database, may_migrate):
+    general, migration = (f"arn:aws:iam::{ACCOUNT}:policy/{own}" for own in ("boundary", "migration"))
+    statements = deploy_role("weather", database, PermissionsBoundary=general, MigrationBoundary=migration)
 
-    assert bool(denied) == is_denied
-    assert all(own["Condition"] == {"Null": {"aws:RequestTag/mcp-role": "false"}} for own in denied)
-    assert all({*own["Action"]} == {"iam:CreateRole", "iam:TagRole"} and own["Resource"] == "*" for own in denied)
+    def may(action, boundary):
+        """Whether the role may give a role of its stack this boundary, or rights within it."""
+        role = f"arn:aws:iam::{ACCOUNT}:role/weather-Function-1A-Role-2B"
+        context = {"aws:CalledVia": "cloudformation.amazonaws.com", **({"iam:PermissionsBoundary": boundary} if boundary else {})}
+        allowed, denied = ([own for own in statements if own["Effect"] == effect] for effect in ("Allow", "Deny"))
+        return is_allowed(allowed, action, role, context) and not is_denied(denied, action, context)
+
+    for action in ("iam:CreateRole", "iam:PutRolePermissionsBoundary", "iam:PutRolePolicy"):
+        assert may(action, general), action
+        assert may(action, migration) == may_migrate, action
+        assert not may(action, None) and not may(action, f"arn:aws:iam::{ACCOUNT}:policy/other"), action
+
+
+@pytest.mark.parametrize("stack", ["event-logger-dsql", "authorization-server"])
+def test_the_role_that_migrates_has_its_own_boundary(stack):
+    (passed,) = [own["Properties"]["Parameters"] for name, own in loaded(stack)["Resources"].items() if name == "Migration"]
+    conditions = loaded(stack)["Conditions"]
+
+    # An existing stack, which has none, keeps the one that it has.
+    assert passed["PermissionsBoundary"] == {"Fn::If": ["HasMigrationBoundary", {"Ref": "MigrationBoundary"}, {"Ref": "PermissionsBoundary"}]}
+    assert conditions["HasMigrationBoundary"] == {"Fn::Not": [{"Fn::Equals": [{"Ref": "MigrationBoundary"}, ""]}]}
+    assert loaded(stack)["Parameters"]["MigrationBoundary"]["Default"] == ""
 
 
 # The stacks that the role is for, as docs/github.md lists them, with the value of its parameter Database.
@@ -1160,6 +1183,18 @@ def is_allowed(statements, action, resource, context):
         if not all(key in context and matches(values, context[key]) for key, values in wanted):
             return False
         return matches(statement["Action"], action, re.IGNORECASE) and matches(statement["Resource"], resource)
+
+    return any(applies(statement) for statement in statements)
+
+
+def is_denied(statements, action, context):
+    """The same for denials of every resource. A key that the request lacks differs from every value."""
+
+    def applies(statement):
+        conditions = statement.get("Condition", {})
+        assert statement["Effect"] == "Deny" and statement["Resource"] == "*" and conditions.keys() <= {"StringNotEquals"}
+        different = conditions.get("StringNotEquals", {}).items()
+        return matches(statement["Action"], action, re.IGNORECASE) and all(context.get(key) not in listed(values) for key, values in different)
 
     return any(applies(statement) for statement in statements)
 
@@ -1447,7 +1482,7 @@ def test_the_role_of_one_stack_is_owner_of_its_database_alone(aws):
 def test_the_policies_of_the_role_are_within_the_limits_of_iam(aws, stacks, database):
     """10,240 characters of all inline policies of a role, and 6,144 of a managed one, without white space."""
     boundary = f"arn:aws:iam::{ACCOUNT}:policy/boundary-Boundary-ABCDEFGHIJKL"
-    deploy_role(stacks, database, Tasks="yes", PermissionsBoundary=boundary, KmsKeyArn=SOURCE_KEY)
+    deploy_role(stacks, database, Tasks="yes", PermissionsBoundary=boundary, MigrationBoundary=boundary, KmsKeyArn=SOURCE_KEY)
     client = boto3.client("iam")
     (name,) = [own["RoleName"] for own in client.list_roles()["Roles"]]
 
@@ -1730,6 +1765,12 @@ EXTERNAL = "https://id.example.com"
         ),
         ("function", "AuthenticationNeedsTheHeader", "", {"Authentication": "required", "AuthType": "AWS_IAM"}, False),
         ("function", "AuthenticationNeedsTheHeader", "", {"Authentication": "required"}, True),
+        *(
+            ("github-oidc", "MigrationBoundaryIsForDsql", "", {"Database": database, "MigrationBoundary": own, "PermissionsBoundary": general}, is_valid)
+            for database, own, general, is_valid in (
+                ("dsql", "a", "b", True), ("dsql", "a", "", False), ("no", "a", "b", False), ("yes", "a", "b", False), ("no", "", "b", True),
+            )
+        ),
         ("function", "ACanaryStandsBesideALiveVersion", "", {"CanaryVersion": "2"}, False),
         ("function", "ACanaryStandsBesideALiveVersion", "", {"CanaryVersion": "2", "LiveVersion": "1"}, True),
         ("function", "AnIssuerIsAsked", EXTERNAL, {}, True),
