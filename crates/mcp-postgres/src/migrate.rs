@@ -84,7 +84,7 @@ pub(crate) async fn migrate_postgres(
         MigrateError::Execute(error) => MigrationError::Database(error.into()),
         error => MigrationError::Database(sqlx::Error::Migrate(Box::new(error)).into()),
     })?;
-    Ok(MigrationReport { applied: pending, already_applied: already_applied.len(), role: None })
+    Ok(MigrationReport { applied: pending, already_applied: already_applied.len(), unknown: Vec::new(), role: None })
 }
 
 async fn apply_pending(

@@ -37,7 +37,8 @@ pub struct Schema {
     pub dsql: Migrator,
     /// Tables of the schema `public` as a catalog spells them, and the privileges of the app role on each, such as `SELECT, INSERT`.
     /// Other privileges in the schema `public` are revoked, before the new version serves requests: remove a privilege one release
-    /// after the last statement that needs it. Only on Aurora DSQL.
+    /// after the last statement that needs it. Nothing is revoked by an older release, which lacks a migration that was applied: add a
+    /// privilege in a release with a migration. Only on Aurora DSQL.
     pub grants: &'static [(&'static str, &'static str)],
 }
 
@@ -49,6 +50,10 @@ pub struct MigrationReport {
     pub applied: Vec<i64>,
     /// Number of migrations that had been applied before.
     pub already_applied: usize,
+    /// Versions of applied migrations that the schema does not have: newer code has applied them. Privileges are not revoked then.
+    /// Only on Aurora DSQL.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unknown: Vec<i64>,
     /// The app role; `None` without `DB_APP_ROLE_ARN`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub role: Option<RoleReport>,
@@ -119,7 +124,7 @@ impl From<DatabaseError> for MigrationError {
 }
 
 /// Applies the pending migrations of a schema, and makes the privileges of the app role of the configuration exactly those of the
-/// schema. With the feature `store` it also creates or updates the tables of [`PostgresStore`](crate::PostgresStore), and the app role
+/// schema. Code that is older than the database, by its migrations, only adds privileges. With the feature `store` it also creates or updates the tables of [`PostgresStore`](crate::PostgresStore), and the app role
 /// may use them.
 ///
 /// On Aurora DSQL it executes one statement in a transaction, waits for the indexes that are built asynchronously, and fails if
@@ -154,9 +159,10 @@ pub async fn migrate(config: MigrationConfig, schema: &'static Schema) -> Result
         store.close().await;
     }
     if is_dsql {
-        report.role = schema_dsql::finish(&mut connection, schema.grants, app_role).await?;
+        report.role = schema_dsql::finish(&mut connection, schema.grants, app_role, &report.unknown).await?;
     }
-    tracing::info!(applied = ?report.applied, already_applied = report.already_applied, "the schema is up to date");
+    let MigrationReport { applied, already_applied, unknown, .. } = &report;
+    tracing::info!(?applied, already_applied, ?unknown, "the schema is up to date");
     Ok(report)
 }
 

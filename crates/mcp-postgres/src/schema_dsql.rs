@@ -34,7 +34,8 @@ const LIMIT_EXCEEDED: &str = "54000";
 
 pub(crate) async fn migrate(connection: &mut PgConnection, schema: &Schema) -> Result<MigrationReport, MigrationError> {
     let before = applied(connection).await?;
-    let mut report = MigrationReport { applied: Vec::new(), already_applied: 0, role: None };
+    let unknown = unknown(&before, schema);
+    let mut report = MigrationReport { applied: Vec::new(), already_applied: 0, unknown, role: None };
     for migration in up(&schema.dsql) {
         match before.iter().find(|(version, _)| *version == migration.version) {
             Some((_, checksum)) if *checksum == *migration.checksum => report.already_applied += 1,
@@ -58,22 +59,31 @@ pub(crate) async fn migrate(connection: &mut PgConnection, schema: &Schema) -> R
     Ok(report)
 }
 
-/// Waits for indexes, and sets the privileges of the app role.
+/// Waits for indexes, and sets the privileges of the app role. `unknown` has the migrations of newer code.
 pub(crate) async fn finish(
     connection: &mut PgConnection,
     grants: &[(&str, &str)],
     app_role: Option<AppRole>,
+    unknown: &[i64],
 ) -> Result<Option<RoleReport>, MigrationError> {
     // Those of the store.
     finish_jobs(connection, &[]).await?;
     match app_role {
-        Some(role) => Ok(Some(grant(connection, role, grants).await?)),
+        Some(role) => Ok(Some(grant(connection, role, grants, unknown).await?)),
         None => Ok(None),
     }
 }
 
 fn up(migrator: &Migrator) -> impl Iterator<Item = &sqlx::migrate::Migration> {
     migrator.iter().filter(|migration| !migration.migration_type.is_down_migration())
+}
+
+/// Returns the versions of applied migrations that a schema does not have, in their order.
+fn unknown(applied: &[(i64, Vec<u8>)], schema: &Schema) -> Vec<i64> {
+    let is_unknown = |version: &i64| !up(&schema.dsql).any(|own| own.version == *version);
+    let mut versions: Vec<i64> = applied.iter().map(|(version, _)| *version).filter(is_unknown).collect();
+    versions.sort_unstable();
+    versions
 }
 
 /// Returns versions and checksums of the applied migrations. Creates their table if it is missing.
@@ -145,11 +155,13 @@ async fn record(connection: &mut PgConnection, migration: &sqlx::migrate::Migrat
     }
 }
 
-/// Creates the role, lets the IAM role connect as it, and makes its privileges in the schema `public` exactly the declared ones.
+/// Creates the role, lets the IAM role connect as it, and makes its privileges in the schema `public` exactly the declared ones. Code
+/// that is older than the database revokes none: the newer version that serves requests may need them.
 async fn grant(
     connection: &mut PgConnection,
     role: AppRole,
     grants: &[(&str, &str)],
+    unknown: &[i64],
 ) -> Result<RoleReport, DatabaseError> {
     let AppRole { name, arn } = role;
     let (own_name, own_arn) = (literal(&name), literal(&arn));
@@ -167,7 +179,8 @@ async fn grant(
     }
     // Last, so that the role never lacks a declared privilege.
     let mut revoked = Vec::new();
-    for row in execute(connection, &held(&own_name)).await? {
+    let held = if unknown.is_empty() { execute(connection, &held(&own_name)).await? } else { Vec::new() };
+    for row in held {
         let (target, privilege): (String, String) = (row.try_get(0)?, row.try_get(1)?);
         if !is_declared(grants, &target, &privilege) {
             execute(connection, &format!("REVOKE {privilege} ON {target} FROM {name}")).await?;

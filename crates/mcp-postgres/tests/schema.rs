@@ -237,6 +237,40 @@ async fn privileges_that_the_schema_does_not_declare_are_revoked() {
     }
 }
 
+/// The version that serves requests has a table and a privilege that the deployed code, of an older release, does not know.
+#[tokio::test]
+async fn code_older_than_the_database_revokes_no_privilege() {
+    let role = format!("older_{}", std::process::id());
+    let backend = cluster().await;
+    run(&backend, Some(&role)).await.unwrap();
+    let mut admin = backend.connect().await;
+    let record = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) VALUES ($1, 'newer', true, '', -1)";
+    for version in [5_i64, 4] {
+        sqlx::query(record).bind(version).execute(&mut admin).await.unwrap();
+    }
+    for sql in [
+        "CREATE TABLE tags (id uuid PRIMARY KEY)".to_owned(),
+        format!("GRANT SELECT ON tags TO {role}"),
+        format!("GRANT UPDATE ON notes TO {role}"),
+    ] {
+        admin.execute(AssertSqlSafe(sql)).await.unwrap();
+    }
+
+    let older = run(&backend, Some(&role)).await.unwrap();
+    let kept = format!(
+        "SELECT has_table_privilege('{role}', 'tags', 'SELECT') AND has_table_privilege('{role}', 'notes', 'UPDATE')"
+    );
+    let is_kept: bool = admin.fetch_one(AssertSqlSafe(kept)).await.unwrap().get(0);
+    admin.execute("DELETE FROM _sqlx_migrations WHERE version > 3").await.unwrap();
+    let newest = run(&backend, Some(&role)).await.unwrap();
+
+    assert!(is_kept);
+    assert_eq!((older.unknown, older.role.unwrap().revoked), (vec![4, 5], Vec::<String>::new()));
+    assert_eq!(newest.role.unwrap().revoked, ["UPDATE ON notes", "SELECT ON tags"]);
+    assert_eq!(newest.unknown, Vec::<i64>::new());
+    drop_role(&mut admin, &role).await;
+}
+
 #[tokio::test]
 async fn a_failed_index_fails_the_migration_until_it_is_dropped() {
     let backend = cluster().await;
