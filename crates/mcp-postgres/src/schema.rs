@@ -155,7 +155,11 @@ pub async fn migrate(config: MigrationConfig, schema: &'static Schema) -> Result
     };
     #[cfg(feature = "store")]
     {
-        store.apply_migrations().await?;
+        match is_dsql {
+            // An index that was invalid, and was dropped, is built again.
+            true => store.repeat_migrations().await?,
+            false => store.apply_migrations().await?,
+        }
         store.close().await;
     }
     if is_dsql {

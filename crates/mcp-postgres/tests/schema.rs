@@ -290,6 +290,25 @@ async fn a_failed_index_fails_the_migration_until_it_is_dropped() {
     assert_eq!((last.applied, last.already_applied), (vec![2, 3], 1));
 }
 
+#[cfg(feature = "store")]
+#[tokio::test]
+async fn an_invalid_index_of_the_store_fails_the_migration_until_it_is_dropped() {
+    let backend = cluster().await;
+    run(&backend, None).await.unwrap();
+    let mut admin = backend.connect().await;
+    // Superusers alone may change the catalog: in place of a build that failed.
+    let invalidate = "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'mcp.state_subject'::regclass";
+    admin.execute(invalidate).await.unwrap();
+
+    let invalid = run(&backend, None).await.unwrap_err();
+    admin.execute("DROP INDEX mcp.state_subject").await.unwrap();
+    run(&backend, None).await.unwrap();
+
+    assert!(matches!(&invalid, MigrationError::InvalidIndexes(names) if names == "mcp.state_subject"), "{invalid:?}");
+    let valid = "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass('mcp.state_subject')";
+    assert!(admin.fetch_one(valid).await.unwrap().get::<bool, _>(0));
+}
+
 #[tokio::test]
 async fn a_changed_or_transactional_migration_is_an_error() {
     let backend = cluster().await;

@@ -66,9 +66,18 @@ impl PostgresStore {
 
     pub(crate) async fn apply_migrations(&self) -> Result<(), DatabaseError> {
         let applied = self.applied_version().await?;
-        if applied >= latest() {
-            return Ok(());
+        match applied >= latest() {
+            true => Ok(()),
+            false => self.apply_after(applied).await,
         }
+    }
+
+    /// Executes the statements of each version again, with a role that owns the tables.
+    pub(crate) async fn repeat_migrations(&self) -> Result<(), DatabaseError> {
+        self.apply_after(0).await
+    }
+
+    async fn apply_after(&self, applied: i64) -> Result<(), DatabaseError> {
         // Its privilege is checked before its existence: a role may own the schema, and be unable to create one.
         if !self.has_schema().await? {
             self.define(CREATE_SCHEMA).await?;
