@@ -110,6 +110,8 @@ pub struct Faults {
     /// The statement after whose execution the connection is closed in place of the response, counted over all connections since
     /// the failures were set: 1 is the first.
     pub disconnect_at: Option<u64>,
+    /// Number of connections that are denied access, since the failures were set: a new permission does not apply at once.
+    pub denied: u32,
     /// Send OC000 and OC001 as the code in place of `40001`.
     pub marker_as_code: bool,
     /// Seed of the random numbers.

@@ -60,6 +60,14 @@ impl FaultInjector {
         faults.disconnect_at == Some(*responses)
     }
 
+    /// Reports whether a connection with a valid token is denied access.
+    pub(crate) fn at_authentication(&self) -> bool {
+        let State { faults, .. } = &mut *self.lock();
+        let is_denied = faults.denied > 0;
+        faults.denied = faults.denied.saturating_sub(1);
+        is_denied
+    }
+
     /// Applies [`Faults::marker_as_code`].
     pub(crate) fn mark(&self, error: ErrorResponse) -> ErrorResponse {
         marked(error, &self.lock().faults)

@@ -142,9 +142,8 @@ fn config(arguments: Arguments) -> anyhow::Result<EmulatorConfig> {
             conflict: arguments.conflict,
             schema_change: arguments.schema_change,
             unavailable: arguments.unavailable,
-            disconnect_at: None,
-            marker_as_code: false,
             seed: arguments.seed,
+            ..Faults::default()
         },
     })
 }

@@ -123,6 +123,9 @@ async fn authenticate(
     if let Err(error) = token::verify(token, &host, &user, &shared.region, &shared.credentials, SystemTime::now()) {
         return Ok(Err(error.encode()));
     }
+    if shared.injector.at_authentication() {
+        return Ok(Err(ErrorResponse::access_denied("A permission does not apply yet").encode()));
+    }
     // Aurora DSQL accepts more connections than Postgres. The semaphore is never closed.
     let session = Arc::clone(&shared.sessions).acquire_owned().await.ok();
     let (mut backend, greeting) = match shared.backend.connect(&settings).await {

@@ -1,16 +1,20 @@
 //! [`Schema`] and [`migrate`]: the invocation that changes the schema, in place of the function that serves requests.
 
+use std::time::{Duration, Instant};
+
 use serde::Serialize;
 use sqlx::migrate::Migrator;
 
 use crate::{
     DatabaseError, MigrationConfig,
-    error::Failure,
     migrate::migrate_postgres,
     retry::{Budget, Retries},
     schema_dsql,
     sessions::Sessions,
 };
+
+/// How long connecting to Aurora DSQL is retried, also when access is denied: a permission of a new role applies after some seconds.
+const PERMISSION_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A function's schema: its migrations, and the privileges of the role that serves requests.
 ///
@@ -128,7 +132,7 @@ impl From<DatabaseError> for MigrationError {
 /// may use them.
 ///
 /// On Aurora DSQL it executes one statement in a transaction, waits for the indexes that are built asynchronously, and fails if
-/// one is invalid. There is no lock: run one invocation at a time. It can be interrupted at any statement, and be run again.
+/// one is invalid. It retries for 20 s if access is denied. There is no lock: run one invocation at a time. It can be interrupted at any statement, and be run again.
 ///
 /// # Errors
 ///
@@ -141,11 +145,14 @@ pub async fn migrate(config: MigrationConfig, schema: &'static Schema) -> Result
     #[cfg(feature = "store")]
     let store = crate::PostgresStore::new(database.clone());
     let sessions = Sessions::new(database, &schema.postgres);
-    let mut retries = Retries::new(Budget::new(None));
+    let mut retries = Retries::new(Budget::new(is_dsql.then(|| Instant::now() + PERMISSION_TIMEOUT)));
     let session = loop {
         match sessions.connect().await {
             Ok(session) => break session,
-            Err(failure) => wait(&mut retries, failure).await?,
+            Err(failure) => {
+                let may_repeat = is_dsql || !failure.class.is_authentication;
+                retries.wait(failure, may_repeat).await?;
+            }
         }
     };
     let mut connection = session.connection;
@@ -168,9 +175,4 @@ pub async fn migrate(config: MigrationConfig, schema: &'static Schema) -> Result
     let MigrationReport { applied, already_applied, unknown, .. } = &report;
     tracing::info!(?applied, already_applied, ?unknown, "the schema is up to date");
     Ok(report)
-}
-
-async fn wait(retries: &mut Retries, failure: Failure) -> Result<(), DatabaseError> {
-    let may_repeat = !failure.class.is_authentication;
-    retries.wait(failure, may_repeat).await
 }

@@ -192,6 +192,17 @@ async fn conflicts_and_an_unavailable_server_are_retried() {
     }
 }
 
+/// The first deployment creates the IAM role, whose permission does not apply at once.
+#[tokio::test]
+async fn a_denied_connection_is_retried() {
+    let backend = cluster().await;
+    backend.emulator().set_faults(Faults { denied: 3, ..Faults::default() });
+
+    let report = run(&backend, None).await.unwrap();
+
+    assert_eq!(report.applied, [1, 2, 3]);
+}
+
 #[tokio::test]
 async fn privileges_that_the_schema_does_not_declare_are_revoked() {
     let (role, other) = (format!("revoked_{}", std::process::id()), format!("other_{}", std::process::id()));
