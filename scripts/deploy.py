@@ -216,14 +216,16 @@ def up(account, arguments):
     stack.update(arguments, parameters, artifacts.url(f"{prefix}/{arguments.subject}.yaml"), given.tags, arguments.role_arn)
     protect(stack, arguments)
     stack_outputs = stack.outputs()
+    # Before the database is prepared: another command that moves the alias meanwhile ends this one.
+    rollout = Rollout(account, stack, arguments) if is_rolled else None
     if "SigningKeysArn" in stack_outputs:
         signing_keys.make(account, stack_outputs["SigningKeysArn"])
     if "DatabaseArn" in stack_outputs:
         make_app_user(account, stack_outputs)
     if "MigrationFunctionName" in stack_outputs:
         migrate(account, stack_outputs["MigrationFunctionName"], archive.lambda_digest, stack.values().get("LiveVersion"))
-    if is_rolled:
-        Rollout(account, stack, arguments).deploy(archive.lambda_digest)
+    if rollout:
+        rollout.deploy(archive.lambda_digest)
         stack_outputs = stack.outputs()
     show(stack_outputs)
     if not archive:

@@ -21,6 +21,10 @@ class CanaryError(Exception):
     """The reason why a canary ended."""
 
 
+class TrafficMoved(SystemExit):
+    """Another command has moved the alias: this one leaves it as it is."""
+
+
 class Rollout:
     def __init__(self, account, stack, arguments):
         self.account, self.stack, self.arguments = account, stack, arguments
@@ -31,6 +35,8 @@ class Rollout:
         self.host = outputs.get("FunctionUrlHost") or f"check.lambda-url.{account.region}.on.aws"
         values = stack.values()
         self.tasks = Tasks(account, self.function, values["TasksAlias"]) if has_tasks(values) else None
+        # The versions that this command found, or set itself: (live, canary).
+        self.traffic = (self.live, self.canary)
 
     @property
     def live(self):
@@ -101,20 +107,23 @@ class Rollout:
             self.switch(before, version, weight)
             print(f"version {version} serves {weight} of the requests for {self.arguments.minutes} minutes …", flush=True)
             self.watch()
+        except TrafficMoved:
+            raise
         except CanaryError as error:
-            self.switch_back(before)
+            self.switch_back(before, version)
             self.withdraw(version, has_served=True)
             sys.exit(f"version {version} was withdrawn: {error}. Version {before} serves all requests.")
         except BaseException:
-            self.switch_back(before)
+            self.switch_back(before, version)
             raise
 
     def watch(self):
-        """Raises if an alarm fires, or if the canary served no request, so that no alarm could fire."""
+        """Raises if an alarm fires, if the canary served no request, so that no alarm could fire, or if another command moves the alias."""
         begin = datetime.datetime.now(datetime.UTC)
         deadline = time.monotonic() + 60 * self.arguments.minutes
         while (remaining := deadline - time.monotonic()) > 0:
             self.refuse_alarms()
+            self.refuse_moved_traffic()
             time.sleep(min(stacks.POLL_SECONDS, remaining))
         deadline = time.monotonic() + METRIC_DELAY_SECONDS
         while not (count := self.invocations(self.canary, begin)):
@@ -123,6 +132,7 @@ class Rollout:
                     f"it served no request in {self.arguments.minutes} minutes, so that no alarm could fire. Deploy with a larger CANARY or "
                     "more MINUTES, or without a canary"
                 )
+            self.refuse_moved_traffic()
             time.sleep(stacks.POLL_SECONDS)
         self.refuse_alarms()
         print(f"version {self.canary} served {count:.0f} requests without an alarm")
@@ -151,11 +161,28 @@ class Rollout:
             reasons = "; ".join(f"{own['AlarmName']}: {own.get('StateReason', '')}" for own in on)
             raise CanaryError(f"an alarm is on ({reasons})")
 
-    def switch_back(self, version):
+    def refuse_moved_traffic(self):
+        """Exits if the alias serves other versions than those that this command found, or set itself."""
+        self.stack.described = self.stack.describe()
+        found = (self.stack.values().get("LiveVersion"), self.stack.values().get("CanaryVersion"))
+        if found != self.traffic:
+            live, canary = found
+            also = f" and version {canary} as a canary" if canary else ""
+            raise TrafficMoved(
+                f"another command has moved the alias of {self.stack.name}: it serves {f'version {live}' if live else 'no version'}{also}. "
+                "This command leaves it so, and ends."
+            )
+
+    def switch_back(self, version, canary):
         print(f"returning all traffic to version {version}", file=sys.stderr)
         try:
             self.stack.settle()
-            self.switch(version)
+            # If the command was interrupted, the update that began the canary has ended or has not begun.
+            if (self.live, self.canary) != (version, ""):
+                self.traffic = (version, canary)
+                self.switch(version)
+        except TrafficMoved:
+            raise
         except BaseException:
             print(f"traffic is still split: run `make rollback STACK={self.arguments.subject}`", file=sys.stderr)
             raise
@@ -167,7 +194,8 @@ class Rollout:
             parameters["LiveTasksAlias"] = self.tasks.woken_by(version)
             # Tasks of these versions live on for some time.
             self.tasks.mark({self.live, self.canary, version, canary} - {""})
-        self.stack.update(self.arguments, parameters, ask=False, role=self.arguments.role_arn)
+        self.stack.update(self.arguments, parameters, ask=False, role=self.arguments.role_arn, guard=self.refuse_moved_traffic)
+        self.traffic = (version, canary)
 
     def versions(self):
         pages = self.client.get_paginator("list_versions_by_function").paginate(FunctionName=self.function)

@@ -75,6 +75,7 @@ class Stack:
     def settle(self):
         """Waits for a running operation, also for that of a deployment that was killed. Exits if the stack is in a state that does not
         permit an update."""
+        self.described = self.describe()
         if self.is_running:
             print(f"{self.name} is in {self.status}: waiting until this has ended …", flush=True)
             self.wait(lambda: not self.is_running)
@@ -129,9 +130,10 @@ class Stack:
 
     # Updates.
 
-    def update(self, arguments, parameters, template=None, tags=None, role=None, ask=True):
+    def update(self, arguments, parameters, template=None, tags=None, role=None, ask=True, guard=None):
         """Creates or updates the stack by a change set that is shown first. Parameters that are not given keep their values, and so
-        does the template."""
+        does the template. `guard` exits if the change set must not be executed: an update by another command after it makes the change
+        set obsolete."""
         changes = self.change(parameters, template, tags or {}, role)
         if not changes:
             print(f"no changes: {self.name} has this template and these parameters")
@@ -152,6 +154,12 @@ class Stack:
         if ask and not is_confirmed(arguments, "Execute these changes?"):
             self.discard(changes)
             sys.exit("The stack was not changed.")
+        if guard:
+            try:
+                guard()
+            except SystemExit:
+                self.discard(changes)
+                raise
         before = self.last_event()
         self.client.execute_change_set(StackName=self.name, ChangeSetName=changes["Id"])
         self.finish(changes["ChangeSetType"], before)

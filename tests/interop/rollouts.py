@@ -1,6 +1,7 @@
 """Fixtures and helpers of the tests of deployments: `scripts/deploy.py` on the small stacks, in an emulated account."""
 
 import threading
+from types import SimpleNamespace
 
 import aws_versions
 import boto3
@@ -84,6 +85,21 @@ def code_of(name):
 
 def digest_of(name):
     return values(name)["CodeKey"].rpartition("/")[2].removesuffix(".zip")
+
+
+def pass_time(monkeypatch, seconds, happening=lambda: None):
+    """Makes each pause of a canary take this time at once. The first one runs `happening`, with a clock of its own. Returns the time."""
+    from deploying import rollout
+
+    now, happenings = [0.0], [happening]
+
+    def sleep(_):
+        now[0] += seconds
+        if happenings:
+            happenings.pop()()
+
+    monkeypatch.setattr(rollout, "time", SimpleNamespace(monotonic=lambda: now[0], sleep=sleep))
+    return now
 
 
 def raise_alarm_of(name, seen):
