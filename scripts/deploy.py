@@ -92,7 +92,7 @@ def read_arguments():
         )
     code_command.add_argument("--env-file", type=pathlib.Path, help="variables for the function, NAME=VALUE in each line")
     rollback_command.add_argument(
-        "--version", type=settings.version, metavar="N", help="version to move the alias to; the one before the live version unless given"
+        "--version", type=settings.version, metavar="N", help="version to move the alias to; the one that was live before unless given"
     )
     rollback_command.add_argument("--no-check", action="store_true", help="do not invoke the version before it serves requests")
     delete_command.add_argument("--issuer", required=True, help="the issuer of the person's tokens, exactly as in `iss`; for an authorization server, its identity provider")

@@ -13,6 +13,8 @@ from deploying.tasks import Tasks
 # Number of versions that are kept, in addition to those that serve requests or whose code has live tasks.
 KEPT = 10
 ALIAS = "live"
+# The parameter with the version that `make rollback` returns to.
+PREVIOUS = "PreviousVersion"
 # CloudWatch shows invocations with a delay.
 METRIC_DELAY_SECONDS = 300
 
@@ -64,7 +66,7 @@ class Rollout:
             raise
         if self.arguments.canary and self.live:
             self.try_canary(version)
-        self.switch(version)
+        self.switch(version, previous=self.live)
         print(f"version {version} serves all requests")
         self.prune()
 
@@ -72,21 +74,25 @@ class Rollout:
         """Moves the alias to an earlier version, or returns the traffic of a canary to the live version."""
         if not self.live:
             sys.exit(f"{self.stack.name} serves no version yet: deploy one first")
-        wanted = version or (self.live if self.canary else self.before(self.live))
+        wanted = version or (self.live if self.canary else self.previous())
         if int(wanted) not in self.versions():
             sys.exit(f"{self.function} has no version {wanted}; it has {', '.join(map(str, self.versions()))}")
         if (wanted, "") == (self.live, self.canary):
             sys.exit(f"version {wanted} serves all requests already")
         if wanted != self.live and not self.arguments.no_check:
             self.check(wanted)
-        self.switch(wanted)
+        # Nothing before it is known to be good.
+        self.switch(wanted, previous=None if wanted == self.live else wanted)
         print(f"version {wanted} serves all requests")
 
-    def before(self, version):
-        earlier = [own for own in self.versions() if own < int(version)]
-        if not earlier:
-            sys.exit(f"there is no version before {version}")
-        return str(earlier[-1])
+    def previous(self):
+        """Returns the version that served all requests before the live one. Of a stack whose last deployment did not record it, the
+        version with the next lower number."""
+        recorded, versions = self.stack.values().get(PREVIOUS), self.versions()
+        earlier = [own for own in versions if own < int(self.live)]
+        if recorded == self.live or not recorded and not earlier:
+            sys.exit(f"no version before {self.live} is known: name one with VERSION=…; {self.function} has {', '.join(map(str, versions))}")
+        return recorded or str(earlier[-1])
 
     def check(self, version):
         try:
@@ -111,7 +117,6 @@ class Rollout:
             raise
         except CanaryError as error:
             self.switch_back(before, version)
-            self.withdraw(version, has_served=True)
             sys.exit(f"version {version} was withdrawn: {error}. Version {before} serves all requests.")
         except BaseException:
             self.switch_back(before, version)
@@ -174,6 +179,7 @@ class Rollout:
             )
 
     def switch_back(self, version, canary):
+        """Returns the traffic of a canary to a version, and withdraws the canary."""
         print(f"returning all traffic to version {version}", file=sys.stderr)
         try:
             self.stack.settle()
@@ -186,10 +192,14 @@ class Rollout:
         except BaseException:
             print(f"traffic is still split: run `make rollback STACK={self.arguments.subject}`", file=sys.stderr)
             raise
+        self.withdraw(canary, has_served=True)
 
-    def switch(self, version, canary="", weight="0"):
-        """Runs the second update of a deployment, which changes only the alias."""
+    def switch(self, version, canary="", weight="0", previous=None):
+        """Runs the second update of a deployment, which changes only the alias. `previous` is the version that a rollback returns to."""
         parameters = {"LiveVersion": version, "CanaryVersion": canary, "CanaryWeight": weight}
+        # Templates of earlier versions do not have it.
+        if previous is not None and PREVIOUS in self.stack.values():
+            parameters[PREVIOUS] = previous
         if self.tasks:
             parameters["LiveTasksAlias"] = self.tasks.woken_by(version)
             # Tasks of these versions live on for some time.
@@ -203,7 +213,7 @@ class Rollout:
 
     def prune(self):
         """Deletes old versions. A failure does not fail the deployment: the next deployment tries again."""
-        serving = {self.live, self.canary}
+        serving = {self.live, self.canary, self.stack.values().get(PREVIOUS)}
         for page in self.client.get_paginator("list_aliases").paginate(FunctionName=self.function):
             for alias in page["Aliases"]:
                 weights = (alias.get("RoutingConfig") or {}).get("AdditionalVersionWeights") or {}

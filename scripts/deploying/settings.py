@@ -7,7 +7,10 @@ import re
 import sys
 
 # Parameters that `make deploy` sets. Setting one by a file or an option would revert a part of the rollout.
-OWN = {"ArtifactBucket", "CodeKey", "TemplatesPrefix", "LiveVersion", "CanaryVersion", "CanaryWeight", "TasksAlias", "LiveTasksAlias"}
+OWN = {
+    "ArtifactBucket", "CodeKey", "TemplatesPrefix", "LiveVersion", "CanaryVersion", "CanaryWeight", "PreviousVersion", "TasksAlias",
+    "LiveTasksAlias",
+}
 MAX_NAME = 40
 # The alarms of infra/monitoring.yaml fire at an error rate of more than 1 % of all requests, in three of five minutes. A canary with a
 # smaller part of the requests, or a shorter one, could fail every request without an alarm.

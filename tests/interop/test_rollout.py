@@ -270,7 +270,7 @@ def test_a_rollback_is_the_same_update_with_an_earlier_number(deploy):
 def test_there_is_no_rollback_before_the_first_version(deploy):
     assert "there is no stack greeter" in rollback(code=1).stderr
     deploy()
-    assert "there is no version before 1" in rollback(code=1).stderr
+    assert "no version before 1 is known: name one with VERSION=…; greeter has 1" in rollback(code=1).stderr
 
 
 def test_a_rollback_to_a_version_that_fails_its_check_is_refused(deploy):

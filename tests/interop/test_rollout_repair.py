@@ -99,20 +99,25 @@ def test_a_deployment_that_is_killed_is_repaired_by_the_next_command(deploy, zip
     aws_changes.slowness[0] = 2
     if not is_first:
         deploy()
+    before, new = "1", "2"
+    if call == "DeleteFunction" and not is_first:
+        # Of three versions it deletes the first.
+        deploy(Variable="w")
+        before, new = "2", "3"
     words = ["up", "greeter", "--lambda-dir", zips, "--yes", "--no-doctor", "--canary", "0.1", "--minutes", "5", "--parameter", "Variable=x"]
     if is_first and (call.endswith(":3") or call == "DeleteFunction") or not is_first and call == "CreateBucket":
         pytest.skip("this deployment has no such call")
     killed = kill_after(call, *words)
     assert killed.returncode == -9, killed.stdout + killed.stderr
     if not is_first:
-        assert traffic().keys() <= {"1", "2"} and "1" in traffic() or traffic() == {"2": 1}
+        assert traffic().keys() <= {before, new} and before in traffic() or traffic() == {new: 1}
 
     if repair == "rollback" and not is_first:
         # Back to the version before, wherever the deployment was.
-        ended = run("rollback", "greeter", "--yes", *(["--version", "1"] if traffic() == {"2": 1} else []))
-        assert ended.code in (0, 1), ended.text
-        # Unless the killed deployment deleted that version, as the very last.
-        assert traffic() == ({"2": 1} if call == "DeleteFunction" else {"1": 1}) and values()["CanaryVersion"] == ""
+        has_moved = before not in traffic() or len(traffic()) > 1
+        ended = run("rollback", "greeter", "--yes")
+        assert ended.code == (0 if has_moved else 1), ended.text
+        assert traffic() == {before: 1} and values()["CanaryVersion"] == ""
     deploy(Variable="x")
     assert len(traffic()) == 1 and served()["Environment"]["Variables"]["VARIABLE"] == "x"
     assert values()["CanaryVersion"] == "" and values()["LiveVersion"] in traffic()
