@@ -17,6 +17,8 @@ ALIAS = "live"
 PREVIOUS = "PreviousVersion"
 # CloudWatch shows invocations with a delay.
 METRIC_DELAY_SECONDS = 300
+# A canary is promoted after requests in this number of minutes, of which this part may have failed, as the alarm Errors permits.
+LEAST_SERVED_MINUTES, MOST_FAILED = 3, 0.01
 
 
 class CanaryError(Exception):
@@ -123,7 +125,8 @@ class Rollout:
             raise
 
     def watch(self):
-        """Raises if an alarm fires, if the canary served no request, so that no alarm could fire, or if another command moves the alias."""
+        """Raises if an alarm fires, if too few requests reached the canary or too many of them failed, or if another command moves the
+        alias."""
         begin = datetime.datetime.now(datetime.UTC)
         deadline = time.monotonic() + 60 * self.arguments.minutes
         while (remaining := deadline - time.monotonic()) > 0:
@@ -131,26 +134,30 @@ class Rollout:
             self.refuse_moved_traffic()
             time.sleep(min(stacks.POLL_SECONDS, remaining))
         deadline = time.monotonic() + METRIC_DELAY_SECONDS
-        while not (count := self.invocations(self.canary, begin)):
+        while len(served := self.counts("Invocations", self.canary, begin)) < LEAST_SERVED_MINUTES:
             if time.monotonic() > deadline:
                 raise CanaryError(
-                    f"it served no request in {self.arguments.minutes} minutes, so that no alarm could fire. Deploy with a larger CANARY or "
-                    "more MINUTES, or without a canary"
+                    f"it served requests in {len(served)} of {self.arguments.minutes} minutes, which is too few to judge it: "
+                    f"{LEAST_SERVED_MINUTES} are needed. Deploy with a larger CANARY or more MINUTES, or without a canary"
                 )
             self.refuse_moved_traffic()
             time.sleep(stacks.POLL_SECONDS)
         self.refuse_alarms()
-        print(f"version {self.canary} served {count:.0f} requests without an alarm")
+        # The alarms count the requests of both versions, and need three minutes with failures in five.
+        failed = sum(self.counts("Errors", self.canary, begin))
+        if failed > MOST_FAILED * sum(served):
+            raise CanaryError(f"{failed:.0f} of its {sum(served):.0f} requests failed")
+        print(f"version {self.canary} served {sum(served):.0f} requests without an alarm; {failed:.0f} failed")
 
-    def invocations(self, version, begin):
-        """Returns the number of requests by the alias that a version has served since a time."""
+    def counts(self, metric, version, begin):
+        """Returns the sums of a metric of a version behind the alias, for each minute since a time in which it was not 0."""
         dimensions = {"FunctionName": self.function, "Resource": f"{self.function}:{ALIAS}", "ExecutedVersion": version}
         found = self.account.client("cloudwatch").get_metric_statistics(
-            Namespace="AWS/Lambda", MetricName="Invocations", Statistics=["Sum"], Period=60,
+            Namespace="AWS/Lambda", MetricName=metric, Statistics=["Sum"], Period=60,
             Dimensions=[{"Name": name, "Value": value} for name, value in dimensions.items()],
             StartTime=begin - datetime.timedelta(minutes=1), EndTime=datetime.datetime.now(datetime.UTC) + datetime.timedelta(minutes=1),
         )
-        return sum(own["Sum"] for own in found["Datapoints"])
+        return [own["Sum"] for own in found["Datapoints"] if own["Sum"]]
 
     def refuse_alarms(self):
         if not self.alarms:

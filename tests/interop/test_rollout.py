@@ -1,12 +1,14 @@
 """A4: deployments in two updates of a stack: versions, their check, canaries and rollbacks, in an emulated account."""
 
+import datetime
 import json
+from types import SimpleNamespace
 
 import aws_versions
 import boto3
 import pytest
 from deploying import checking, rollout
-from rollouts import aws, deploy, on, rollback, served, traffic, values, versions, zips
+from rollouts import aws, deploy, on, pass_time, rollback, served, traffic, values, versions, zips
 from small_stacks import archive
 
 
@@ -175,32 +177,89 @@ def test_a_canary_is_watched_for_the_minutes_that_are_given(deploy, monkeypatch)
     clock = type("Clock", (), {"monotonic": staticmethod(lambda: now[0]), "sleep": staticmethod(lambda own: now.__setitem__(0, now[0] + 30))})
     monkeypatch.setattr(rollout, "time", clock)
     # Requests are shown with a delay.
-    monkeypatch.setattr(rollout.Rollout, "invocations", lambda own, version, begin: 7 if now[0] > 400 else 0)
+    counts = {"Invocations": [7, 1, 2], "Errors": []}
+    monkeypatch.setattr(rollout.Rollout, "counts", lambda own, metric, version, begin: counts[metric] if now[0] > 400 else [7, 1])
     ended = deploy("--canary", ".5", "--minutes", "5", Variable="x")
 
     assert looks == [0, *range(0, 300, 30), 420] and traffic() == {"2": 1}
-    assert "version 2 served 7 requests without an alarm" in ended.stdout
+    assert "version 2 served 10 requests without an alarm; 0 failed" in ended.stdout
 
 
-@pytest.mark.parametrize("counted", [{}, {"ExecutedVersion": "1"}, {"Resource": "greeter"}, {"ExecutedVersion": "2"}])
-def test_a_canary_that_served_no_request_is_withdrawn(deploy, monkeypatch, counted):
+def count(metric, values, **dimensions):
+    """Publishes a metric of the second version behind the alias: a value for each minute from now on."""
+    named = {"FunctionName": "greeter", "Resource": "greeter:live", "ExecutedVersion": "2"} | dimensions
+    dimensions = [{"Name": name, "Value": value} for name, value in named.items()]
+    now = datetime.datetime.now(datetime.UTC)
+    for minute, value in enumerate(values):
+        at = now + datetime.timedelta(minutes=minute)
+        data = {"MetricName": metric, "Dimensions": dimensions, "Value": value, "Unit": "Count", "Timestamp": at}
+        boto3.client("cloudwatch").put_metric_data(Namespace="AWS/Lambda", MetricData=[data])
+
+
+@pytest.fixture
+def later(monkeypatch):
+    """The metrics of the next minutes are there."""
+    now = rollout.datetime.datetime
+
+    class Later(now):
+        @classmethod
+        def now(cls, zone):
+            # Of the query. The canary begins now.
+            return now.now(zone) + (datetime.timedelta(minutes=9) if cls.calls.pop(0) else datetime.timedelta())
+
+        calls = [False, *[True] * 100]
+
+    monkeypatch.setattr(rollout, "datetime", SimpleNamespace(datetime=Later, timedelta=datetime.timedelta, UTC=datetime.UTC))
+
+
+@pytest.mark.parametrize(
+    ("served", "dimensions", "minutes"),
+    [
+        ([], {}, 0),
+        ([3, 3, 3], {"ExecutedVersion": "1"}, 0),
+        ([3, 3, 3], {"Resource": "greeter"}, 0),
+        # Many requests of one client at once.
+        ([50], {}, 1),
+        ([3, 0, 0, 2, 0], {}, 2),
+        ([1, 0, 1, 1], {}, 3),
+    ],
+)
+def test_a_canary_without_requests_in_three_minutes_is_withdrawn(deploy, monkeypatch, later, served, dimensions, minutes):
     """By the metric of its version behind the alias, which no other version and no direct invocation counts for."""
     deploy()
-    now = [0.0]
-    clock = type("Clock", (), {"monotonic": staticmethod(lambda: now[0]), "sleep": staticmethod(lambda own: now.__setitem__(0, now[0] + 100))})
-    monkeypatch.setattr(rollout, "time", clock)
-    if counted:
-        named = {"FunctionName": "greeter", "Resource": "greeter:live", "ExecutedVersion": "2"} | counted
-        dimensions = [{"Name": name, "Value": value} for name, value in named.items()]
-        data = {"MetricName": "Invocations", "Dimensions": dimensions, "Value": 3, "Unit": "Count"}
-        boto3.client("cloudwatch").put_metric_data(Namespace="AWS/Lambda", MetricData=[data])
-    has_served = counted == {"ExecutedVersion": "2"}
-    ended = deploy("--canary", "0.1", code=0 if has_served else 1, Variable="x")
+    pass_time(monkeypatch, 100)
+    count("Invocations", served, **dimensions)
+    ended = deploy("--canary", "0.1", code=0 if minutes == 3 else 1, Variable="x")
 
-    if has_served:
-        assert "version 2 served 3 requests without an alarm" in ended.stdout and traffic() == {"2": 1}
+    if minutes == 3:
+        assert "version 2 served 3 requests without an alarm; 0 failed" in ended.stdout and traffic() == {"2": 1}
     else:
-        assert "version 2 was withdrawn: it served no request in 10 minutes" in ended.stderr
+        assert f"version 2 was withdrawn: it served requests in {minutes} of 10 minutes" in ended.stderr
+        assert traffic() == {"1": 1} and versions() == ["1"]
+
+
+@pytest.mark.parametrize(
+    ("served", "failed", "dimensions", "is_good"),
+    [
+        # A quiet server, whose alarms need three minutes with failures in five.
+        ([1, 0, 0, 1, 0, 0, 1], [1, 0, 0, 1, 0, 0, 1], {}, False),
+        ([40, 40, 19], [0, 1, 0], {}, False),
+        ([40, 40, 20], [0, 1, 0], {}, True),
+        # Of the version before.
+        ([1, 1, 1], [1, 1, 1], {"ExecutedVersion": "1"}, True),
+    ],
+)
+def test_a_canary_is_withdrawn_if_more_than_one_in_a_hundred_of_its_requests_failed(deploy, monkeypatch, later, served, failed, dimensions, is_good):
+    deploy()
+    pass_time(monkeypatch, 100)
+    count("Invocations", served)
+    count("Errors", failed, **dimensions)
+    ended = deploy("--canary", "0.1", code=0 if is_good else 1, Variable="x")
+
+    if is_good:
+        assert traffic() == {"2": 1}
+    else:
+        assert f"version 2 was withdrawn: {sum(failed)} of its {sum(served)} requests failed" in ended.stderr
         assert traffic() == {"1": 1} and versions() == ["1"]
 
 

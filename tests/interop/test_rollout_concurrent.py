@@ -12,7 +12,7 @@ MOVED = "another command has moved the alias of greeter"
 @pytest.fixture
 def served_requests(monkeypatch):
     """Each canary serves requests."""
-    monkeypatch.setattr(rollout.Rollout, "invocations", lambda *_: 3)
+    monkeypatch.setattr(rollout.Rollout, "counts", lambda own, metric, *_: [1, 1, 1] if metric == "Invocations" else [])
 
 
 def test_a_canary_that_was_rolled_back_by_another_command_is_not_promoted(deploy, monkeypatch, served_requests):
@@ -36,8 +36,8 @@ def test_a_canary_does_not_replace_the_version_of_a_later_deployment(deploy, mon
 def test_a_canary_that_waits_for_its_metrics_notices_another_command(deploy, monkeypatch):
     deploy()
     # The minutes are over after the first pause.
-    counts = [0, 3]
-    monkeypatch.setattr(rollout.Rollout, "invocations", lambda *_: counts.pop(0) or rollback() and 0)
+    counts = [[], [1, 1, 1]]
+    monkeypatch.setattr(rollout.Rollout, "counts", lambda *_: counts.pop(0) or rollback() and [])
     pass_time(monkeypatch, 300)
     assert MOVED in deploy(*CANARY, code=1, Variable="x").stderr
     assert traffic() == {"1": 1}
