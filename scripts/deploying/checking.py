@@ -33,7 +33,7 @@ def check(account, function, version, subject, host):
     client = account.client("lambda")
     client.get_waiter("published_version_active").wait(FunctionName=function, Qualifier=version)
     configuration = client.get_function_configuration(FunctionName=function, Qualifier=version)
-    variables = configuration.get("Environment", {}).get("Variables", {})
+    variables = variables_of(configuration)
     if client.get_function_concurrency(FunctionName=function).get("ReservedConcurrentExecutions") == 0:
         print(f"version {version} was not checked: the function's reserved concurrency is 0, so that no request reaches it")
         return
@@ -51,6 +51,13 @@ def check(account, function, version, subject, host):
         except CheckError as error:
             raise CheckError(f"{request['method']}: {error}") from error
     print(f"version {version} answers {', '.join(own['method'] for own in requests)}")
+
+
+def variables_of(configuration):
+    """Returns a version's variables, with those in the lines of MCP_VARIABLES: the rule of crates/mcp-lambda/src/config.rs."""
+    own = configuration.get("Environment", {}).get("Variables", {})
+    lines = map(templates.ASSIGNED.fullmatch, own.get("MCP_VARIABLES", "").splitlines())
+    return {found[1]: found[2] for found in lines if found} | {name: value for name, value in own.items() if value.strip()}
 
 
 def own_checks(subject):

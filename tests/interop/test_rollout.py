@@ -100,6 +100,32 @@ def test_a_closed_function_is_checked_by_its_challenge(deploy, tmp_path):
     assert "without a challenge" in deploy(code=1, folder=folder, Variable="x").stderr
 
 
+def closed_by_lines(function, event):
+    """A function that reads MCP_VARIABLES, and rejects a request without a token or signer."""
+    lines = function.environment_vars["MCP_VARIABLES"].splitlines()
+    if "MCP_AUTH=iam" in lines:
+        return aws_versions.answer(function, event, status=200 if "iam" in event["requestContext"].get("authorizer", {}) else 403)
+    return b'{"statusCode": 401, "headers": {"www-authenticate": "Bearer"}, "body": "{}"}'
+
+
+@pytest.mark.parametrize("lines", ["OIDC_ISSUER=https://id.example.com\n", "A=b\n MCP_AUTH=required", "GOOGLE_CLIENT_ID=own", "MCP_AUTH=iam"])
+def test_variables_in_the_lines_of_another_one_count_in_the_check(deploy, tmp_path, lines):
+    aws_versions.answering[0] = closed_by_lines
+    deploy(folder=archive(tmp_path / "closed", b"closed", ["auth"]), FurtherVariables=lines)
+    assert traffic() == {"1": 1}
+
+
+def test_a_variable_of_a_line_counts_only_where_none_is_set_itself():
+    def read(**variables):
+        return checking.variables_of({"Environment": {"Variables": variables}})
+
+    lines = "OIDC_ISSUER=https://lines.example.com\nMCP_AUTH=required\nno assignment\n"
+    assert read(MCP_VARIABLES=lines, OIDC_ISSUER="https://own.example.com", MCP_AUTH=" ") == {
+        "MCP_VARIABLES": lines, "OIDC_ISSUER": "https://own.example.com", "MCP_AUTH": "required",
+    }
+    assert read() == {} and checking.variables_of({}) == {}
+
+
 GREETING = {"name": "personalized_greeting", "arguments": {"name": "Ada"}}
 
 
