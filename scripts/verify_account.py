@@ -26,6 +26,7 @@ import tools
 import verify_dsql
 from deploying.account import Account
 from deploying.checking import event_of
+from deploying.rollout import traffic_of
 from deploying.stack import Stack
 from move_events import Cluster
 
@@ -79,8 +80,12 @@ class Verification:
         began = time.monotonic()
         ended = subprocess.run([str(word) for word in [*COMMAND, *words, "--yes"]])
         serving = self.values(name or self.name).get("LiveVersion")
-        if (ended.returncode == 0) != succeeds or (live and serving != live):
-            sys.exit(f"{what}: exit code {ended.returncode}, version {serving} is live; expected version {live or 'of the change'}")
+        traffic = traffic_of(self.account.client("lambda"), name or self.name)
+        if (ended.returncode == 0) != succeeds or (live and serving != live) or traffic != {serving: 1}:
+            sys.exit(
+                f"{what}: exit code {ended.returncode}, version {serving} is live, and the alias serves {traffic}; expected version "
+                f"{live or 'of the change'} alone"
+            )
         self.call(name or self.name)
         print(f"STEP {what}: as expected, version {serving} answers at the URL, {time.monotonic() - began:.0f} s", flush=True)
 

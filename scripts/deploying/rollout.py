@@ -17,6 +17,8 @@ ALIAS = "live"
 PREVIOUS = "PreviousVersion"
 # CloudWatch shows invocations with a delay.
 METRIC_DELAY_SECONDS = 300
+# Lambda can return an alias as it was before its update.
+ALIAS_SECONDS = 60
 # A canary is promoted after requests in this number of minutes, of which this part may have failed, as the alarm Errors permits.
 LEAST_SERVED_MINUTES, MOST_FAILED = 3, 0.01
 
@@ -201,6 +203,18 @@ class Rollout:
             raise
         self.withdraw(canary, has_served=True)
 
+    def compare_alias(self, wanted):
+        """Exits if the alias does not serve the versions that the update of the stack has set, with their parts of the requests."""
+        deadline = time.monotonic() + ALIAS_SECONDS
+        while (found := traffic_of(self.client, self.function)) != {version: round(part, 4) for version, part in wanted.items()}:
+            if time.monotonic() > deadline:
+                sys.exit(
+                    f"the alias {ALIAS} of {self.function} serves {parts(found)}, in place of {parts(wanted)}, although the update of the "
+                    f"stack succeeded. Correct it by\n  aws lambda update-alias --function-name {self.function} --name {ALIAS} "
+                    "--function-version VERSION --routing-config AdditionalVersionWeights={}"
+                )
+            time.sleep(stacks.POLL_SECONDS)
+
     def switch(self, version, canary="", weight="0", previous=None):
         """Runs the second update of a deployment, which changes only the alias. `previous` is the version that a rollback returns to."""
         parameters = {"LiveVersion": version, "CanaryVersion": canary, "CanaryWeight": weight}
@@ -213,6 +227,7 @@ class Rollout:
             self.tasks.mark({self.live, self.canary, version, canary} - {""})
         self.stack.update(self.arguments, parameters, ask=False, role=self.arguments.role_arn, guard=self.refuse_moved_traffic)
         self.traffic = (version, canary)
+        self.compare_alias({version: 1 - float(weight), canary: float(weight)} if canary else {version: 1})
 
     def versions(self):
         pages = self.client.get_paginator("list_versions_by_function").paginate(FunctionName=self.function)
@@ -221,10 +236,8 @@ class Rollout:
     def prune(self):
         """Deletes old versions. A failure does not fail the deployment: the next deployment tries again."""
         serving = {self.live, self.canary, self.stack.values().get(PREVIOUS)}
-        for page in self.client.get_paginator("list_aliases").paginate(FunctionName=self.function):
-            for alias in page["Aliases"]:
-                weights = (alias.get("RoutingConfig") or {}).get("AdditionalVersionWeights") or {}
-                serving |= {alias["FunctionVersion"], *weights}
+        for alias in aliases(self.client, self.function):
+            serving |= {alias["FunctionVersion"], *weights_of(alias)}
         if self.tasks:
             serving |= self.tasks.versions_with_tasks()
         for version in self.versions()[:-KEPT]:
@@ -244,3 +257,24 @@ class Rollout:
             self.client.delete_function(FunctionName=self.function, Qualifier=version)
         except self.client.exceptions.ClientError as error:
             print(f"could not delete version {version}: {error}", file=sys.stderr)
+
+
+def traffic_of(client, function):
+    """Returns the versions that the alias `live` serves, each with its part of the requests. Empty without an alias."""
+    for alias in aliases(client, function):
+        if alias["Name"] == ALIAS:
+            weights = weights_of(alias)
+            return {alias["FunctionVersion"]: round(1 - sum(weights.values()), 4), **weights}
+    return {}
+
+
+def aliases(client, function):
+    return [own for page in client.get_paginator("list_aliases").paginate(FunctionName=function) for own in page["Aliases"]]
+
+
+def weights_of(alias):
+    return (alias.get("RoutingConfig") or {}).get("AdditionalVersionWeights") or {}
+
+
+def parts(traffic):
+    return ", ".join(f"{100 * part:g} % by version {version}" for version, part in traffic.items()) or "no version"

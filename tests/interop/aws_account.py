@@ -298,6 +298,7 @@ def account():
         aws_changes.next_end.clear()
         aws_changes.slowness[0], aws_versions.answering[0], aws_versions.migrating[0] = 0, None, None
         aws_versions.running_tasks[0] = aws_versions.commanding[0] = None
+        aws_versions.keeps_weights[0] = False
         aws_versions.invocations.clear()
         # What moto keeps is the process's, and outlives its server.
         urllib.request.urlopen(f"http://{host}:{port}/moto-api/reset", b"").close()

@@ -23,6 +23,8 @@ running_tasks = [None]
 deleting = [None]
 # The same for commands to an authorization server.
 commanding = [None]
+# Whether updates of an alias do not change its weights.
+keeps_weights = [False]
 # Each invocation: the version, and the method of JSON-RPC, or the path of a request without a body.
 invocations = []
 
@@ -163,12 +165,12 @@ def answer(function, event, status=200, result=None):
 def alias(properties):
     """Makes or moves an alias, by the properties of AWS::Lambda::Alias; returns its ARN."""
     client = boto3.client("lambda")
-    weights = properties.get("RoutingConfig", {}).get("AdditionalVersionWeights", [])
-    routing = {own["FunctionVersion"]: float(own["FunctionWeight"]) for own in weights}
-    request = {
-        "FunctionName": properties["FunctionName"], "Name": properties["Name"], "FunctionVersion": properties["FunctionVersion"],
-        "RoutingConfig": {"AdditionalVersionWeights": routing},
-    }
+    request = {"FunctionName": properties["FunctionName"], "Name": properties["Name"], "FunctionVersion": properties["FunctionVersion"]}
+    # Weights that the properties leave out stay.
+    weights = properties.get("RoutingConfig", {}).get("AdditionalVersionWeights")
+    if weights is not None and not keeps_weights[0]:
+        routing = {own["FunctionVersion"]: float(own["FunctionWeight"]) for own in weights}
+        request["RoutingConfig"] = {"AdditionalVersionWeights": routing}
     try:
         return client.update_alias(**request)["AliasArn"]
     except client.exceptions.ResourceNotFoundException:
