@@ -11,6 +11,8 @@ import tools
 REGION = "eu-west-1"
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "AKIDEMULATOR", "AWS_SECRET_ACCESS_KEY": "emulator-secret", "AWS_REGION": REGION}
 ROLE_ARN = "arn:aws:iam::123456789012:role/emulator"
+# Of a schema: connections of `chaos.py` are closed after two seconds.
+MIGRATION_ATTEMPTS = 5
 INVOKE_MODES = {"stream": "response-stream", "buffered": "buffered"}
 
 
@@ -74,12 +76,14 @@ class Dsql:
         return own | others
 
     def migrate(self, binary):
-        """Creates the schema, or changes it, as a deployment does."""
+        """Creates the schema, or changes it, as a deployment does: again if it is interrupted, as by a connection that is closed young."""
         own = self.variables(MCP_ROLE="migrate", DB_USER="admin", DB_APP_ROLE_ARN=ROLE_ARN)
         built = tools.target_folder() / self.profile / binary
-        ran = subprocess.run([str(built)], env=without_database(os.environ) | own, stdout=subprocess.PIPE, text=True)
-        if ran.returncode:
-            raise RuntimeError(f"{binary} did not migrate its schema:\n{ran.stdout}")
+        for _ in range(MIGRATION_ATTEMPTS):
+            ran = subprocess.run([str(built)], env=without_database(os.environ) | own, stdout=subprocess.PIPE, text=True)
+            if not ran.returncode:
+                return
+        raise RuntimeError(f"{binary} did not migrate its schema:\n{ran.stdout}")
 
     def stop(self):
         """Ends it; returns its report."""
