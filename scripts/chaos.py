@@ -59,9 +59,7 @@ def main():
 def run(calls, clients, environments, database=None):
     """Makes the calls; raises if an event is missing or there twice; returns figures."""
     with contextlib.ExitStack() as started:
-        # The emulator connects ten times a second, and takes a tenth of a second for SCRAM where it is not optimized.
-        auth = "password" if database else "scram-sha-256"
-        server = started.enter_context(postgres.Postgres(settings={"max_connections": 100}, auth=auth))
+        server = started.enter_context(postgres.Postgres(settings={"max_connections": 100}))
         cluster = started.enter_context(Dsql(server.url(), started.enter_context(tempfile.TemporaryDirectory()), *FAULTS)) if database else None
         if cluster:
             cluster.migrate("event-logger")

@@ -18,7 +18,7 @@ use dsql_emulator::{Faults, Limits};
 use mcp_postgres::{Database, DatabaseError, Retry};
 use sqlx::Executor;
 use support::{
-    LIMIT, MIGRATOR, NOTE, cluster, cluster_with_cheap_sessions, config, context, execute, notes, open, open_with,
+    LIMIT, MIGRATOR, NOTE, cluster, cluster_in_a_thread, config, context, execute, notes, open, open_with,
 };
 use tracing::field::{Field, Visit};
 
@@ -113,7 +113,7 @@ async fn connect_a_thousand(deadline: Duration) {
     const COUNT: u64 = 1000;
     let retries = Retries::start();
     let limits = Limits { connection_burst: 100.0, connections_per_second: 100.0, ..Limits::default() };
-    let cluster = cluster_with_cheap_sessions(limits).await;
+    let cluster = cluster_in_a_thread(limits).await;
 
     let started = Instant::now();
     let served = (0..COUNT).map(async |_| {

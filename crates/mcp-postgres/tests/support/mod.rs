@@ -29,9 +29,6 @@ pub(crate) const LIMIT: Option<Duration> = Some(Duration::from_secs(9));
 
 pub(crate) const NOTE: &str = "INSERT INTO notes (text) VALUES ('note')";
 
-/// Verifier of the password `burst`, with one iteration.
-const CHEAP_PASSWORD: &str = "SCRAM-SHA-256$1:MDEyMzQ1Njc4OWFiY2RlZg==$XInckDbLTxZkehhZAuqSMxFxjr6c7RA5FMN5HHrIHzI=:VG+4UdOm61C4f+NczB7OMZIfhlawj58UeHxGmi38D7A=";
-
 /// A database for one test. On Aurora DSQL, the table of [`MIGRATOR`] exists.
 pub(crate) async fn create(kind: BackendKind) -> TestBackend {
     match kind {
@@ -48,23 +45,12 @@ pub(crate) async fn cluster(limits: Limits, faults: Faults) -> TestBackend {
     TestBackend::from_cluster(test, cluster)
 }
 
-/// An emulator in a separate thread, whose sessions in Postgres cost little: the password of its role is hashed once, where
-/// 4096 times take a tenth of a second without optimization.
-pub(crate) async fn cluster_with_cheap_sessions(limits: Limits) -> TestBackend {
+/// An emulator in a separate thread.
+pub(crate) async fn cluster_in_a_thread(limits: Limits) -> TestBackend {
     let test = TestDatabase::create().await;
-    let mut admin = test.connect().await;
-    MIGRATOR.run(&mut admin).await.unwrap();
-    let name = test.url().rsplit('/').next().unwrap();
-    for sql in [
-        format!("DROP ROLE IF EXISTS {name}"),
-        format!("CREATE ROLE {name} SUPERUSER LOGIN PASSWORD '{CHEAP_PASSWORD}'"),
-    ] {
-        admin.execute(AssertSqlSafe(sql)).await.unwrap();
-    }
-    let (_, server) = test.url().split_once('@').unwrap();
-    let url = format!("postgres://{name}:burst@{server}");
+    MIGRATOR.run(&mut test.connect().await).await.unwrap();
     // Other tests use the same Postgres.
-    let config = EmulatorConfig { limits, backend_sessions: 30, ..EmulatorConfig::new(url) };
+    let config = EmulatorConfig { limits, backend_sessions: 30, ..EmulatorConfig::new(test.url()) };
     let (started, start) = std::sync::mpsc::channel();
     thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
