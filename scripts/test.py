@@ -5,6 +5,7 @@
 """
 
 import argparse
+import concurrent.futures
 import subprocess
 import sys
 import time
@@ -14,8 +15,7 @@ import postgres
 import tools
 
 WORKERS = 4
-
-
+CARGO = ["cargo", "test", "--locked", "--quiet"]
 PYTEST = [tools.BIN / "python", "-m", "pytest", "--quiet", "-rs", "-p", "no:cacheprovider"]
 
 
@@ -31,7 +31,9 @@ def main():
 
 def test(functions):
     """The tests of some functions: those of their crates, and tests/interop/test_NAME.py."""
-    rust([word for name in functions for word in ("--package", name)])
+    with database() as server:
+        packages = [word for name in functions for word in ("--package", name)]
+        run("Rust", [*CARGO, *packages, "--all-features"], with_database(server))
     folder = tools.PROJECT / "tests" / "interop"
     files = [path for name in functions if (path := folder / f"test_{name.replace('-', '_')}.py").exists()]
     if files:
@@ -39,34 +41,70 @@ def test(functions):
         run("interop", [*PYTEST, *files])
 
 
-def rust(packages):
-    # One server for all tests, each of which has a database of its own there.
-    with postgres.Supervised(fsync="off", max_connections=300) as server:
-        cargo = ["cargo", "test", *packages, "--all-features", "--locked", "--quiet"]
-        run("Rust", cargo, {**tools.environment(), "TEST_DATABASE_URL": server.url})
+def database():
+    """One server for all tests, each of which has a database of its own there."""
+    return postgres.Supervised(fsync="off", max_connections=300)
+
+
+def with_database(server):
+    return {**tools.environment(), "TEST_DATABASE_URL": server.url}
 
 
 def test_everything():
     tools.install_clients_fast()
-    rust(["--workspace"])
+    cargo = [*CARGO, "--workspace", "--all-features"]
+    unit, integration = [*cargo, "--lib", "--bins", "--examples"], [*cargo, "--test", "*"]
+    run("Rust, compiling unit tests", [*unit, "--no-run"])
+    run("Rust, compiling integration tests", [*integration, "--no-run"])
+    with database() as server:
+        # Cargo runs one binary after another, and many of them wait most of the time.
+        unit_tests = [
+            ("Rust, unit tests", unit),
+            ("Rust, documentation", [*cargo, "--doc"]),
+        ]
+        side_by_side(unit_tests, [("Rust, integration tests", integration)], environment=with_database(server))
     # Without features, which the whole workspace never is: a missing one is named by the compiler.
-    run("features", ["cargo", "test", "--package", "mcp-server", "--test", "ui", "--locked", "--quiet"])
-    run("scripts", [*PYTEST, tools.PROJECT / "tests" / "scripts"])
+    run("features", [*CARGO, "--package", "mcp-server", "--test", "ui"])
+    others = [
+        ("scripts", [*PYTEST, tools.PROJECT / "tests" / "scripts"]),
+        ("clients", clients.command("-m", "fast")),
+        ("conformance", [sys.executable, tools.PROJECT / "scripts" / "conformance.py"]),
+        ("budget", [sys.executable, tools.PROJECT / "scripts" / "budget.py"]),
+    ]
     # Most of its tests wait for processes: twice as many workers as a small machine has cores.
-    run("interop", [*PYTEST, "-n", WORKERS, "-m", "not slow", tools.INTEROP])
-    run("clients", clients.command("-m", "fast"))
-    run("conformance", [sys.executable, tools.PROJECT / "scripts" / "conformance.py"])
-    run("budget", [sys.executable, tools.PROJECT / "scripts" / "budget.py"])
+    interop = ("interop", [*PYTEST, "-n", WORKERS, "-m", "not slow", tools.INTEROP])
+    side_by_side([interop], others)
+
+
+def side_by_side(*sequences, environment=None):
+    """Runs sequences of parts at the same time, each to its end or to its first failure. A part prints its output when it ends."""
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        ended = [pool.submit(run_all, parts, environment) for parts in sequences]
+    if failed := [part for own in ended if (part := own.result())]:
+        sys.exit(f"failed: {', '.join(failed)}")
+
+
+def run_all(parts, environment):
+    """Runs parts one after another; the first that fails."""
+    for part, command in parts:
+        if execute(part, command, environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"):
+            return part
+    return None
 
 
 def run(part, command, environment=None):
-    """Runs one part, and says how long it took."""
-    started = time.monotonic()
-    environment = environment or tools.environment()
-    finished = subprocess.run([str(word) for word in command], cwd=tools.PROJECT, env=environment)
-    print(f"test: {part} took {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
-    if finished.returncode:
+    """Runs one part, which must succeed."""
+    if execute(part, command, environment):
         sys.exit(f"failed: {part}")
+
+
+def execute(part, command, environment, **options):
+    """Runs one part, and says how long it took; its exit code."""
+    started = time.monotonic()
+    finished = subprocess.run([str(word) for word in command], cwd=tools.PROJECT, env=environment or tools.environment(), **options)
+    took = f"test: {part} took {time.monotonic() - started:.0f} s"
+    print((finished.stdout or "") + took, file=sys.stderr, flush=True)
+    return finished.returncode
 
 
 if __name__ == "__main__":

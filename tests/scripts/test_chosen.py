@@ -93,6 +93,7 @@ def commands(monkeypatch):
 
     class Finished:
         returncode = 0
+        stdout = None
 
     def noted(words, **_):
         found.append([str(word) for word in words])
@@ -137,5 +138,5 @@ def test_test_tests_these_alone(commands, monkeypatch):
     test_script.main()
 
     cargo, pytest_command = commands
-    assert cargo == ["cargo", "test", "--package", "greeter", "--package", "api-docs", "--all-features", "--locked", "--quiet"]
+    assert cargo == ["cargo", "test", "--locked", "--quiet", "--package", "greeter", "--package", "api-docs", "--all-features"]
     assert pytest_command[-1] == str(tools.INTEROP / "test_api_docs.py")
