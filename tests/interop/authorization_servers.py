@@ -33,9 +33,9 @@ MAPPING = {
 
 class Servers:
     """`kind` is that of the identity provider. The log of the authorization server is in `folder`. `options` are those of its emulator,
-    `variables` those of event-logger. The functions must be built."""
+    `own_variables` its own further ones, `variables` those of event-logger. The functions must be built."""
 
-    def __init__(self, kind, folder, *options, **variables):
+    def __init__(self, kind, folder, *options, own_variables=(), **variables):
         self.kind, self.folder, self.running = kind, folder, []
         self.database = postgres.Supervised(databases=["authorization", "events"])
         self.documents, self.upstream = ClientDocuments(), Upstream(kind, ACCOUNTS)
@@ -49,7 +49,7 @@ class Servers:
         }]
         own = self.start(
             "authorization-server", "authorization", *options, stderr=self.log, **self.documents.variables,
-            **authorization_server.variables(self.upstream.url, kind, CLIENT_ID, CLIENT_SECRET, resources),
+            **authorization_server.variables(self.upstream.url, kind, CLIENT_ID, CLIENT_SECRET, resources), **dict(own_variables),
         )
         self.issuer = own.removesuffix("/mcp")
         self.start("event-logger", "events", "--port", port, OIDC_ISSUER=self.issuer, **variables)

@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import secrets
 import subprocess
 import sys
 import time
@@ -152,7 +153,8 @@ class IdentityProvider(Site):
         self.kind, self.change, self.claims = kind, dict(change), claims
 
     def exchange(self, request):
-        claims = {"iss": self.origin, "resource": request.form["resource"], "client_id": "mine", **self.claims}
+        own = {"iss": self.origin, "iat": int(time.time()), "jti": secrets.token_hex()}
+        claims = {**own, "resource": request.form["resource"], "client_id": "mine", **self.claims}
         text = assertion(claims.pop("aud", request.form["audience"]), kind=self.kind, **claims)
         return 200, {"access_token": text, "issued_token_type": ID_JAG, "token_type": "N_A", "expires_in": 300, **self.change}
 
