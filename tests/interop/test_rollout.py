@@ -111,7 +111,9 @@ def closed_by_lines(function, event):
 @pytest.mark.parametrize("lines", ["OIDC_ISSUER=https://id.example.com\n", "A=b\n MCP_AUTH=required", "GOOGLE_CLIENT_ID=own", "MCP_AUTH=iam"])
 def test_variables_in_the_lines_of_another_one_count_in_the_check(deploy, tmp_path, lines):
     aws_versions.answering[0] = closed_by_lines
-    deploy(folder=archive(tmp_path / "closed", b"closed", ["auth"]), FurtherVariables=lines)
+    for features in ([], ["auth"]):
+        folder = archive(tmp_path / "closed", b"closed", features)
+    deploy(folder=folder, FurtherVariables=lines)
     assert traffic() == {"1": 1}
 
 

@@ -240,13 +240,14 @@ def test_old_code_is_kept_for_as_long_as_it_is_woken_and_its_tasks_live(deploy, 
     deploy(content=b"second")
     # It served requests until now, so that its tasks may live. A rollback to their code is possible.
     assert first in aliases() and worker_versions() == ["1", "2"] and mcp_versions() == ["1", "2"]
-    deploy("TasksTimeout=60", "Metrics=off", content=b"second")
-    # Of versions with the same code the newest one.
-    assert mcp_versions() == ["1", "3"]
+    for settings in (("TasksTimeout=60", "Metrics=off"), ("TasksTimeout=90", "Metrics=on")):
+        deploy(*settings, content=b"second")
+    # Of versions with the same code the newest one, and the one that a rollback returns to.
+    assert mcp_versions() == ["1", "3", "4"]
 
     monkeypatch.setattr(tasks, "LIFETIME", -datetime.timedelta(days=1))
     deploy(content=b"third")
-    assert first not in aliases() and "1" not in worker_versions() and mcp_versions() == ["4"]
+    assert first not in aliases() and "1" not in worker_versions() and mcp_versions() == ["4", "5"]
     live = wakes(*aws_versions.traffic(NAME)).partition(":")[2]
     assert live in aliases()
 
