@@ -5,6 +5,7 @@ import ast
 import base64
 import contextlib
 import datetime
+import functools
 import io
 import json
 import os
@@ -1168,8 +1169,12 @@ def listed(value):
 
 def matches(patterns, text, flags=0):
     """IAM's patterns. They are case-sensitive, except those of actions."""
-    expressions = (re.escape(pattern).replace(r"\*", ".*").replace(r"\?", ".") for pattern in listed(patterns))
-    return any(re.fullmatch(expression, text, flags) for expression in expressions)
+    return any(expression(pattern, flags).fullmatch(text) for pattern in listed(patterns))
+
+
+@functools.cache
+def expression(pattern, flags):
+    return re.compile(re.escape(pattern).replace(r"\*", ".*").replace(r"\?", "."), flags)
 
 
 def is_allowed(statements, action, resource, context):
