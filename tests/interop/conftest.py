@@ -2,6 +2,7 @@
 tests are distributed over the workers of pytest-xdist."""
 
 import functools
+import http.server
 import os
 import pathlib
 import re
@@ -24,6 +25,10 @@ import signing_person  # noqa: E402
 import tools  # noqa: E402
 from emulated import Emulated  # noqa: E402
 from recorder import Recorder  # noqa: E402
+
+# The servers of these tests, and moto, write head and body of a response apart: with Nagle's algorithm the body would wait for the
+# client's delayed acknowledgement of the head, 40 ms for each request.
+http.server.BaseHTTPRequestHandler.disable_nagle_algorithm = True
 
 PROGRAMS = [*tools.SHIPPED_FUNCTIONS, "conformance", "function-url-emulator"]
 
