@@ -1,7 +1,7 @@
 # Short names for the commands that people and CI run. Logic belongs in $(SCRIPTS)/.
 
 .DEFAULT_GOAL := help
-.PHONY: help new new-workspace dev test clients conformance check contract coverage bench bench-database budget bench-proxies soak advisories build sbom move-events deploy rollback verify-account deploy-code outputs delete-subject revoke-grants rotate-keys destroy clean
+.PHONY: help new new-workspace dev test clients conformance check contract coverage bench bench-database budget bench-proxies soak advisories build sbom move-events deploy rollback verify-account deploy-code outputs delete-subject rotate-state-key revoke-grants rotate-keys destroy clean
 
 PYTHON ?= python3
 # Beside this file, which the Makefile of another workspace reads, too (`make new-workspace`).
@@ -99,6 +99,9 @@ outputs: ## Show the outputs of STACK=…: URLs, ids
 
 delete-subject: ## Delete the rows that the server of STACK=… has of a person: ISSUER=…, SUBJECT=… (docs/state.md)
 	@$(DEPLOY) delete-subject $(STACK) $(NAMED) $(CONFIRMED) --issuer '$(ISSUER)' --subject '$(SUBJECT)'
+
+rotate-state-key: ## Write a new version of the state key of STACK=… (docs/operations.md)
+	@$(DEPLOY) rotate-state-key $(STACK) $(NAMED) $(CONFIRMED)
 
 revoke-grants: ## Revoke all grants of the authorization server of STACK=authorization-server (docs/authorization-server.md)
 	@$(DEPLOY) revoke-grants $(STACK) $(NAMED) $(CONFIRMED)

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""`make deploy`, `rollback`, `deploy-code`, `outputs`, `delete-subject`, `revoke-grants`, `rotate-keys` and `destroy`: deployment of functions
-to an AWS account.
+"""`make deploy`, `rollback`, `deploy-code`, `outputs`, `delete-subject`, `rotate-state-key`, `revoke-grants`, `rotate-keys` and `destroy`:
+deployment of functions to an AWS account.
 
     deploy.py up STACK [--parameter NAME=VALUE]...    creates or updates a stack, publishes a version, moves the alias to it
     deploy.py up [--functions NAME,NAME]              the same for the stacks of these functions, or of all, one after another
@@ -9,6 +9,7 @@ to an AWS account.
     deploy.py outputs STACK                           prints the stack's outputs: URLs, ids
     deploy.py delete-subject STACK --issuer URL --subject ID
                                                       deletes what the server's store has of a person
+    deploy.py rotate-state-key STACK                  writes a new version of the stack's state key
     deploy.py revoke-grants STACK                     revokes all grants of an authorization server
     deploy.py rotate-keys STACK [--replace-keys]      adds a signing key to an authorization server, or replaces all of them
     deploy.py down STACK                              deletes the stack
@@ -38,7 +39,7 @@ import build
 import templates
 import tools
 from deploying import features as feature_sets
-from deploying import authorization, settings, signing_keys, subjects, tasks
+from deploying import authorization, settings, signing_keys, state_keys, subjects, tasks
 from deploying.account import Account
 from deploying.artifacts import Artifacts, archive_of
 from deploying.changes import PROTECTED, removed
@@ -72,15 +73,18 @@ def read_arguments():
         own.set_defaults(run=run)
         return own
 
-    up_command, outputs_command, down_command, rollback_command, delete_command = (
+    up_command, outputs_command, down_command, rollback_command, delete_command, rotate_state_command = (
         command(name, run, "STACK", templates.stacks())
-        for name, run in (("up", up_chosen), ("outputs", outputs), ("down", down), ("rollback", rollback), ("delete-subject", delete_subject))
+        for name, run in (
+            ("up", up_chosen), ("outputs", outputs), ("down", down), ("rollback", rollback), ("delete-subject", delete_subject),
+            ("rotate-state-key", rotate_state_key),
+        )
     )
     revoke_command, rotate_command = (
         command(name, run, "STACK", authorization.stacks()) for name, run in (("revoke-grants", revoke_grants), ("rotate-keys", rotate_keys))
     )
     code_command = command("code", code, "FUNCTION", tools.MCP_FUNCTIONS)
-    operated = (delete_command, revoke_command, rotate_command)
+    operated = (delete_command, rotate_state_command, revoke_command, rotate_command)
     for own in (up_command, outputs_command, down_command, rollback_command, *operated):
         own.add_argument("--name", help="name of the stack; that of the template unless given")
     for own in (up_command, down_command, rollback_command):
@@ -328,6 +332,15 @@ def delete_subject(account, arguments):
     what = "grants and approvals" if is_authorization_server else "open tasks"
     account.ask(arguments, f"stack    {stack.name}: all rows of {arguments.person} of {arguments.issuer} will be deleted, with {what}")
     subjects.delete(account, stack, arguments.issuer, arguments.person, is_authorization_server=is_authorization_server)
+
+
+def rotate_state_key(account, arguments):
+    stack = Stack(account, arguments.name or arguments.subject)
+    client, secret = account.client("secretsmanager"), state_keys.secret_of(stack)
+    text = state_keys.rotated(client, secret)
+    account.ask(arguments, f"stack    {stack.name}: a new version of the secret {secret} will be written, whose key seals 15 minutes later")
+    state_keys.write(client, secret, text)
+    print("a new state key was written, which seals in 15 minutes; the index key is the same")
 
 
 def revoke_grants(account, arguments):

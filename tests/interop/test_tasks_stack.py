@@ -1,6 +1,7 @@
 """A stack with tasks in an emulated account: the function that runs them, its schedule and alarms, and its versions."""
 
 import ast
+import base64
 import datetime
 import json
 
@@ -12,6 +13,7 @@ from aws_account import ACCOUNT, REGION, account, given, register
 from cfnlint.decode import cfn_yaml
 from deploying import migration, stack, tasks
 from killed import kill_after
+from moto.secretsmanager.models import secretsmanager_backends
 from small_stacks import archive, run
 
 register()
@@ -357,6 +359,80 @@ def test_rows_that_are_left_fail_the_deletion(deploy):
     assert "did not delete the rows, unless it has no store; 0 were deleted before" in delete("--yes").stderr
     aws_versions.running_tasks[0] = lambda *_: RuntimeError("the store is away")
     assert "the store is away" in delete("--yes").stderr
+
+
+def state_key(text):
+    """Makes the secret of the stack, with a version of an hour ago. Returns what makes its current version an hour older."""
+    boto3.client("secretsmanager").create_secret(Name=f"{NAME}/state-key", SecretString=text)
+    secret = secretsmanager_backends[ACCOUNT][REGION].secrets[f"{NAME}/state-key"]
+
+    def grow_older():
+        secret.versions[secret.default_version_id]["createdate"] -= 3600
+
+    grow_older()
+    return grow_older
+
+
+def versions():
+    """The texts of the secret by staging label."""
+    client = boto3.client("secretsmanager")
+    return [client.get_secret_value(SecretId=f"{NAME}/state-key", VersionStage=own)["SecretString"] for own in ("AWSCURRENT", "AWSPREVIOUS")]
+
+
+def rotate(*words):
+    return run("rotate-state-key", NAME, *words)
+
+
+def test_rotations_of_the_state_key_keep_the_generated_key_as_the_index_key(deploy):
+    deploy()
+    generated = "a" * 42
+    grow_older = state_key(generated)
+    refused = rotate()
+    outputs, texts = "", []
+    for _ in range(3):
+        ended = rotate("--yes")
+        assert ended.code == 0, ended.text
+        outputs += ended.text
+        texts.append(versions()[0])
+        too_early = rotate("--yes")
+        assert too_early.code == 1 and "younger than 15 minutes" in too_early.stderr and versions()[0] == texts[-1]
+        grow_older()
+
+    assert refused.code == 1 and f"a new version of the secret {NAME}/state-key will be written" in refused.stdout
+    keys = [text.replace(";", ",").split(",") for text in texts]
+    first, second, third = (new for new, _, _ in keys)
+    index = f"{generated}A="
+    assert keys == [[first, index, index], [second, first, index], [third, second, index]]
+    assert len({index, first, second, third}) == 4 and all(len(base64.b64decode(own)) == 32 for own in (first, second, third))
+    assert not any(own in refused.text + outputs for own in (generated, first, second, third))
+
+
+def test_the_index_key_is_the_one_that_the_function_uses(deploy):
+    deploy()
+    old, plain, index = (base64.b64encode(bytes([own] * 32)).decode() for own in (1, 2, 3))
+    client = boto3.client("secretsmanager")
+    grow_older = state_key(old)
+    for text, expected in (
+        # Written by hand: the key of the previous version, or its index key.
+        (plain, old), (f"{plain};{index}", index), (old, index),
+    ):
+        client.put_secret_value(SecretId=f"{NAME}/state-key", SecretString=text)
+        grow_older()
+        ended = rotate("--yes")
+        assert ended.code == 0, ended.text
+        assert versions()[0].partition(";")[2] == expected
+        client.put_secret_value(SecretId=f"{NAME}/state-key", SecretString=versions()[1])
+    for text in ("s3cret", "", f"{old};", f"{old};{old};{old}", ",".join([old] * 4)):
+        client.put_secret_value(SecretId=f"{NAME}/state-key", SecretString=text or " ")
+        grow_older()
+        ended = rotate("--yes")
+        assert ended.code == 1 and "is not a state key" in ended.stderr and old not in ended.text
+
+
+def test_a_rotation_needs_a_stack_with_a_state_key(deploy):
+    assert f"there is no stack {NAME} with a state key" in rotate("--yes").stderr
+    deploy("StateKey=")
+    assert f"there is no stack {NAME} with a state key" in rotate("--yes").stderr
 
 
 def test_a_stack_without_tasks_has_no_resource_of_them(deploy):

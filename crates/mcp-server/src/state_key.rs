@@ -18,7 +18,8 @@ const MAX_KEYS: usize = 3;
 
 /// The secret key that encrypts `requestState` and keys pseudonyms. It must be the same in every execution environment of a server.
 ///
-/// For rotation, give up to three keys: the first encrypts, all of them decrypt.
+/// For rotation, give up to three keys: the first encrypts, all of them decrypt. The index key, by which rows of a store are found, is
+/// not rotated with them.
 #[derive(Clone)]
 #[cfg_attr(
     not(any(feature = "interactive", feature = "store")),
@@ -27,18 +28,20 @@ const MAX_KEYS: usize = 3;
 pub struct StateKey {
     /// One to three keys.
     keys: Vec<[u8; KEY_BYTES]>,
+    index: Option<[u8; KEY_BYTES]>,
 }
 
 impl StateKey {
     /// Parses a key of 32 bytes in Base64, or up to three of them, separated by commas: the first encrypts, and the last is the
-    /// oldest. A key may be repeated. Returns `None` for other text.
+    /// oldest. A key may be repeated. A semicolon and the index key may follow, such as `current,previous;index`; without it, the last
+    /// key is the index key. Returns `None` for other text.
     pub fn parse(text: &str) -> Option<Self> {
-        let keys = text.split(',').take(MAX_KEYS + 1).map(|key| {
-            let bytes = BASE64_STANDARD.decode(key.trim()).ok()?;
-            <[u8; KEY_BYTES]>::try_from(bytes).ok()
-        });
-        let keys: Vec<_> = keys.collect::<Option<_>>()?;
-        (keys.len() <= MAX_KEYS).then_some(Self { keys })
+        let (keys, index) = match text.split_once(';') {
+            Some((keys, index)) => (keys, Some(parse_key(index)?)),
+            None => (text, None),
+        };
+        let keys: Vec<_> = keys.split(',').take(MAX_KEYS + 1).map(parse_key).collect::<Option<_>>()?;
+        (keys.len() <= MAX_KEYS).then_some(Self { keys, index })
     }
 
     #[cfg(feature = "pseudonyms")]
@@ -51,12 +54,22 @@ impl StateKey {
     pub(crate) fn all(&self) -> &[[u8; KEY_BYTES]] {
         &self.keys
     }
+
+    /// Returns the secret of the index key.
+    #[cfg(feature = "store")]
+    pub(crate) fn index(&self) -> Option<&[u8; KEY_BYTES]> {
+        self.index.as_ref().or(self.keys.last())
+    }
 }
 
 impl fmt::Debug for StateKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("StateKey(..)")
     }
+}
+
+fn parse_key(text: &str) -> Option<[u8; KEY_BYTES]> {
+    BASE64_STANDARD.decode(text.trim()).ok()?.try_into().ok()
 }
 
 #[cfg(any(feature = "interactive", feature = "pseudonyms", feature = "store"))]
@@ -88,9 +101,13 @@ mod tests {
     fn only_32_bytes_in_base64_are_a_key() {
         let (short, long) = (BASE64_STANDARD.encode([1; 31]), BASE64_STANDARD.encode([1; 33]));
         let four = [key(1), key(2), key(3), key(1)].join(",");
-        for text in ["", "secret", &short, &long, &format!("{},", key(1)), &format!(",{}", key(1)), &four] {
+        let other = ["", "secret", &short, &long, &format!("{},", key(1)), &format!(",{}", key(1)), &four];
+        for text in other {
             assert!(StateKey::parse(text).is_none(), "{text}");
+            assert!(StateKey::parse(&format!("{};{text}", key(1))).is_none(), "an index {text}");
+            assert!(StateKey::parse(&format!("{text};{}", key(1))).is_none(), "before an index {text}");
         }
+        assert!(StateKey::parse(&format!("{0};{0};{0}", key(1))).is_none());
         let three = [key(1), key(2), key(1)].join(",");
         assert_eq!(format!("{:?}", StateKey::parse(&three).unwrap()), "StateKey(..)");
     }

@@ -82,6 +82,12 @@ impl Secrets {
         [secret.as_slice(), &TEST_AWS_CREDENTIALS].concat()
     }
 
+    /// The value of `MCP_STATE_KEY` in a new execution environment.
+    async fn state_key(&self) -> String {
+        let env = Env::from_pairs(self.variables()).with_secrets().await.unwrap();
+        env.get("MCP_STATE_KEY").unwrap().to_owned()
+    }
+
     /// A new execution environment of a server that asks.
     async fn environment(&self) -> Result<McpService, InitError> {
         environment(&self.variables()).await
@@ -166,6 +172,51 @@ async fn a_version_seals_after_it_was_current_for_15_minutes() {
 }
 
 #[tokio::test]
+async fn a_version_with_an_older_key_opens_what_was_sealed_two_rotations_ago() {
+    let newest = "YSB0aGlyZCBrZXkgb2YgdGhpcnR5LXR3byBieXRlcy4=";
+    let secrets = Secrets::start(GENERATED).await;
+    let first = exchange(&secrets.environment().await.unwrap(), call()).await;
+    let versions = [format!("{OLD},{GENERATED};{GENERATED}"), format!("{NEW},{OLD};{GENERATED}")];
+    let [second, third] = versions.map(|text| &*text.leak());
+
+    secrets.rotate(second);
+    secrets.rotate(third);
+    secrets.set_age(14 * 60);
+    let during = secrets.environment().await.unwrap();
+    let asked_during = exchange(&during, call()).await;
+    secrets.set_age(15 * 60);
+    let after = secrets.environment().await.unwrap();
+    let asked_after = exchange(&after, call()).await;
+
+    for environment in [&during, &after] {
+        assert!(opens(environment, &first).await && opens(environment, &asked_after).await);
+    }
+    let by_second = environment(&[("MCP_STATE_KEY", OLD)]).await.unwrap();
+    assert!(opens(&by_second, &asked_during).await && !opens(&by_second, &asked_after).await);
+    secrets.rotate(format!("{newest},{NEW};{GENERATED}").leak());
+    let last = secrets.environment().await.unwrap();
+    assert!(opens(&last, &asked_during).await && !opens(&last, &first).await, "an index key opens nothing");
+}
+
+#[tokio::test]
+async fn the_index_key_is_that_of_the_newest_version_that_has_one() {
+    let index = "aW5kZXgga2V5IG9mIHRoaXJ0eS10d28gYnl0ZXMuLi4=";
+    let secrets = Secrets::start(GENERATED).await;
+    let generated = format!("{GENERATED}A=");
+    assert_eq!(secrets.state_key().await, generated);
+    for (version, expected) in [
+        (OLD.to_owned(), format!("{OLD},{generated};{generated}")),
+        (format!("{NEW},{OLD};{index}"), format!("{NEW},{OLD};{index}")),
+        // Written without the command.
+        (GENERATED.to_owned(), format!("{generated},{NEW},{OLD};{index}")),
+        (NEW.to_owned(), format!("{NEW},{generated};{generated}")),
+    ] {
+        secrets.rotate(version.leak());
+        assert_eq!(secrets.state_key().await, expected);
+    }
+}
+
+#[tokio::test]
 async fn a_running_environment_loads_the_key_for_a_state_of_a_newer_one_once_a_minute() {
     let secrets = Secrets::start(OLD).await;
     let running = secrets.environment().await.unwrap();
@@ -202,7 +253,7 @@ async fn a_generated_password_is_the_key_of_the_same_text_and_an_end() {
 
 #[tokio::test]
 async fn a_version_that_is_no_key_stops_the_function_only_while_it_is_the_current_one() {
-    for text in ["s3cret", "abcdefghijklmnopqrstuvwxyz-=[]'ABCDEFGHIJKLM", &format!("{OLD},{NEW}")] {
+    for text in ["s3cret", "abcdefghijklmnopqrstuvwxyz-=[]'ABCDEFGHIJKLM", &format!("{OLD};{NEW};{NEW}")] {
         let secrets = Secrets::start(text.to_owned().leak()).await;
 
         let error = secrets.environment().await.unwrap_err();

@@ -51,15 +51,14 @@ impl StoreKeys {
         Some(Self { index: Key::new(HMAC_SHA256, &index), sealing })
     }
 
-    /// Derives the keys from a state key. The index key is derived from the last of its keys, `previous` in
-    /// `current,previous`.
+    /// Derives the keys from a state key. The index key is derived from its index part, such as `index` in `current,previous;index`,
+    /// or from the last of its keys if it has none.
     ///
-    /// Adding a new key before the old one does not change the index key, so environments with the old and the new setting share
-    /// all rows. Removing the old key changes the index key: existing rows read as absent, which ends all work that uses them. For
-    /// some minutes, environments with different index keys run, and a row that exists for one is absent for the other. Remove the
-    /// old key while no rows are in use, or use [`new`](Self::new) with a separate index secret.
+    /// A rotation keeps the index: that of a first rotation from `old` is `new,old;old`. Rows that were sealed with a key that is no
+    /// longer part of the state key cannot be read. With another index, existing rows read as absent, which ends all work that uses
+    /// them. For some minutes, environments with different index keys run, and a row that exists for one is absent for the other.
     pub fn from_state_key(server: &str, key: &StateKey) -> Option<Self> {
-        Self::new(server, key.all().last()?, key.all())
+        Self::new(server, key.index()?, key.all())
     }
 
     /// Returns the key of a row. In the message, each part has a fixed length or is preceded by its length.
@@ -267,21 +266,24 @@ mod tests {
     }
 
     #[test]
-    fn the_index_key_does_not_change_when_a_state_key_is_added() {
-        let text = |bytes: &[u8]| {
-            let keys: Vec<_> = bytes
-                .iter()
-                .map(|byte| base64::Engine::encode(&base64::prelude::BASE64_STANDARD, [*byte; 32]))
-                .collect();
-            StateKey::parse(&keys.join(",")).unwrap()
-        };
-        let of = |bytes: &[u8]| StoreKeys::from_state_key("server", &text(bytes)).unwrap();
+    fn the_index_key_does_not_change_when_a_state_key_is_added_or_removed_beside_an_index() {
+        let text = |byte: u8| base64::Engine::encode(&base64::prelude::BASE64_STANDARD, [byte; 32]);
+        let joined = |bytes: &[u8]| bytes.iter().map(|byte| text(*byte)).collect::<Vec<_>>().join(",");
+        let parsed = |text: &str| StoreKeys::from_state_key("server", &StateKey::parse(text).unwrap()).unwrap();
+        let of = |bytes: &[u8]| parsed(&joined(bytes));
+        let with_index = |bytes: &[u8]| parsed(&format!("{};{}", joined(bytes), text(1)));
         let row = of(&[1]).row_key(TASK, None, b"1");
 
         assert_eq!(of(&[2, 1]).row_key(TASK, None, b"1"), row);
-        assert_ne!(of(&[2]).row_key(TASK, None, b"1"), row, "the documented limit of a plain key");
+        assert_ne!(of(&[2]).row_key(TASK, None, b"1"), row, "the documented limit of a key without an index");
         let sealed = of(&[1]).seal(TASK, row, b"a").unwrap();
         assert_eq!(of(&[2, 1]).open(TASK, row, &sealed).unwrap(), b"a");
+        for rotated in [&[2, 1][..], &[3, 2, 1], &[4, 3, 2], &[5]] {
+            let own = with_index(rotated);
+            assert_eq!(own.row_key(TASK, None, b"1"), row, "{rotated:?}");
+            let opened = own.open(TASK, row, &sealed);
+            assert_eq!(opened.is_ok(), rotated.contains(&1), "an index key opens nothing: {rotated:?} {opened:?}");
+        }
         assert_eq!(format!("{:?}", of(&[1])), "StoreKeys(..)");
     }
 }

@@ -82,15 +82,17 @@ pub(crate) async fn find(
     by_key(store, row_key(store, caller, id)).await
 }
 
-/// Returns the task of a row.
+/// Returns the task of a row. A row that its caller cannot find reads as absent: it has the key of another index key, and would run
+/// although its caller can neither see nor cancel it.
 pub(crate) async fn by_key(store: &SealedStore, key: RowKey) -> Result<Option<HeldTask>, StoreError> {
     let Some(stored) = store.get_row(TASK, key).await? else {
         return Ok(None);
     };
     // Unbounded JSON: a value of this server, sealed, at most 1 MiB.
     // The text of the error could repeat a value.
-    let record = serde_json::from_slice(&stored.value).map_err(|_| StoreError::Unreadable)?;
-    Ok(Some(HeldTask { record, version: stored.version }))
+    let record: TaskRecord = serde_json::from_slice(&stored.value).map_err(|_| StoreError::Unreadable)?;
+    let is_found = row_key(store, record.caller().as_deref(), &record.id) == key;
+    Ok(is_found.then_some(HeldTask { record, version: stored.version }))
 }
 
 /// Replaces the row of a task that has this version. Returns the new version, or `None` if another write came first.

@@ -33,6 +33,7 @@ mod hostile;
 mod interleaved;
 mod leases;
 mod requests;
+mod rotation;
 mod runs;
 mod slots;
 mod test_store;
