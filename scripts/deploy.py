@@ -39,7 +39,7 @@ import build
 import templates
 import tools
 from deploying import features as feature_sets
-from deploying import authorization, settings, signing_keys, state_keys, subjects, tasks
+from deploying import authorization, rights, settings, signing_keys, state_keys, subjects, tasks
 from deploying.account import Account
 from deploying.artifacts import Artifacts, archive_of
 from deploying.changes import PROTECTED, removed
@@ -192,6 +192,9 @@ def up(account, arguments):
     if is_rolled:
         stack.refuse_old_layout()
         stack.refuse_another_database(templates.text_of(arguments.subject))
+    has_live = is_rolled and bool(stack.values().get("LiveVersion"))
+    if has_live:
+        rights.refuse_loss(stack.values(), given.parameters, arguments)
     artifacts = Artifacts(account)
     bucket_state = "exists" if artifacts.exists() else "will be created, without public access"
     features = feature_sets.stack_features(stack, arguments, given.parameters) if function else None
@@ -217,6 +220,8 @@ def up(account, arguments):
     if is_rolled and stack.values().get("CanaryVersion"):
         # Left by a deployment that was killed during its canary.
         parameters |= {"CanaryVersion": "", "CanaryWeight": "0"}
+    if has_live:
+        parameters |= rights.kept(stack.values(), stack.defaults(templates.text_of(arguments.subject)))
     stack.update(arguments, parameters, artifacts.url(f"{prefix}/{arguments.subject}.yaml"), given.tags, arguments.role_arn)
     protect(stack, arguments)
     stack_outputs = stack.outputs()

@@ -10,6 +10,11 @@ PROTECTED = {
 }
 
 
+# Attributes of a resource that is not replaced which stay as they are. The last one is that of the stack Function, whose role has a
+# generated name.
+STABLE = ("", "Arn", "Outputs.RoleArn")
+
+
 class Change:
     """A change of one resource. `path` has the logical ids of the nested stacks, and its own."""
 
@@ -45,7 +50,7 @@ def is_stable(detail, siblings):
     cause, _, attribute = detail.get("CausingEntity", "").partition(".")
     return (
         detail.get("Evaluation") == "Dynamic" and detail.get("ChangeSource") in ("ResourceReference", "ResourceAttribute")
-        and attribute in ("", "Arn") and siblings.get(cause) == "False"
+        and attribute in STABLE and siblings.get(cause) == "False"
     )
 
 

@@ -5,6 +5,7 @@ import datetime
 import sys
 import time
 
+from deploying import rights
 from deploying import stack as stacks
 from deploying.checking import CheckError, check
 from deploying.features import has_tasks
@@ -43,6 +44,8 @@ class Rollout:
         self.tasks = Tasks(account, self.function, values["TasksAlias"]) if has_tasks(values) else None
         # The versions that this command found, or set itself: (live, canary).
         self.traffic = (self.live, self.canary)
+        # The version of the first update of this deployment.
+        self.published = None
 
     @property
     def live(self):
@@ -59,7 +62,11 @@ class Rollout:
             self.tasks.publish(lambda_digest)
         # With the digest, because another deployment may have changed the function in the meantime.
         version = self.client.publish_version(FunctionName=self.function, CodeSha256=lambda_digest)["Version"]
+        self.published = version
         if version == self.live and not self.canary:
+            if not rights.of_new_version(self.stack.values()).items() <= self.stack.values().items():
+                # Of a parameter that is no variable, or after a version that failed.
+                self.switch(version)
             print(f"version {version} serves all requests already")
             return self.prune()
         try:
@@ -221,6 +228,8 @@ class Rollout:
         # Templates of earlier versions do not have it.
         if previous is not None and PREVIOUS in self.stack.values():
             parameters[PREVIOUS] = previous
+        if version == self.published:
+            parameters |= rights.of_new_version(self.stack.values())
         if self.tasks:
             parameters["LiveTasksAlias"] = self.tasks.woken_by(version)
             # Tasks of these versions live on for some time.

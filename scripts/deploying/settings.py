@@ -70,7 +70,7 @@ class Settings:
         parameters, tags = read_file(arguments.parameters_file) if arguments.parameters_file else ({}, {})
         self.parameters = parameters | dict(arguments.parameters)
         self.tags = tags | dict(arguments.tags)
-        if own := OWN & self.parameters.keys():
+        if own := {name for name in self.parameters if name in OWN or name.startswith("Live")}:
             sys.exit(f"{', '.join(sorted(own))}: set by make deploy itself; leave them out")
 
 

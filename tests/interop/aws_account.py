@@ -50,6 +50,7 @@ STAND_INS = {
     "AWS::EC2::SecurityGroupEgress": {},
     "AWS::EC2::VPCCidrBlock": {},
     "AWS::IAM::OIDCProvider": {},
+    "AWS::IAM::RolePolicy": {},
     "AWS::Lambda::Alias": {},
     "AWS::Lambda::EventInvokeConfig": {},
     "AWS::Lambda::Url": {"FunctionUrl": "https://abcdef.lambda-url.us-east-1.on.aws/"},

@@ -283,8 +283,8 @@ def test_resources_keep_their_logical_ids():
     pool = {"Cognito"}
 
     assert loaded("event-logger-dsql")["Resources"].keys() == {"Database", "DatabasePolicy", "Function", "Migration", *pool}
-    assert loaded("event-logger")["Resources"].keys() == {"Network", "Database", "DatabasePolicy", "Function", *pool}
-    assert loaded("api-docs")["Resources"].keys() == {"DocumentPolicy", "Function"}
+    assert loaded("event-logger")["Resources"].keys() == {"Network", "Database", "DatabasePolicy", "DatabaseLiveRights", "Function", *pool}
+    assert loaded("api-docs")["Resources"].keys() == {"DocumentPolicy", "DocumentLiveRights", "Function"}
 
 
 def test_greeter_is_public_and_may_do_nothing_but_log_and_trace(deploy):
@@ -1257,6 +1257,9 @@ def arn_for(action, stack, logical_id, resource, function):
     if resource["Type"] == "AWS::CloudWatch::Dashboard":
         return f"arn:aws:cloudwatch::{ACCOUNT}:dashboard/{own}"
     in_region = f"arn:aws:{service}:{REGION}:{ACCOUNT}:"
+    if resource["Type"] == "AWS::IAM::RolePolicy":
+        # That of the function, also from the stack above it.
+        return f"arn:aws:iam::{ACCOUNT}:role/{stack if '-Function-' in stack else f'{stack}-Function-1A2B3C'}-Role-1A2B3C"
     if (service, resource["Type"]) == ("secretsmanager", "AWS::RDS::DBCluster"):
         # RDS makes it.
         return f"{in_region}secret:rds!cluster-id-AbCdEf"
