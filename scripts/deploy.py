@@ -39,7 +39,7 @@ import build
 import templates
 import tools
 from deploying import features as feature_sets
-from deploying import authorization, rights, settings, signing_keys, state_keys, subjects, tasks
+from deploying import authorization, rights, settings, signing_keys, state_keys, subjects, tasks, urls
 from deploying.account import Account
 from deploying.artifacts import Artifacts, archive_of
 from deploying.changes import PROTECTED, removed
@@ -195,6 +195,8 @@ def up(account, arguments):
     has_live = is_rolled and bool(stack.values().get("LiveVersion"))
     if has_live:
         rights.refuse_loss(stack.values(), given.parameters, arguments)
+        if arguments.canary:
+            urls.refuse_canary(stack.values(), given.parameters)
     artifacts = Artifacts(account)
     bucket_state = "exists" if artifacts.exists() else "will be created, without public access"
     features = feature_sets.stack_features(stack, arguments, given.parameters) if function else None

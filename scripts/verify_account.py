@@ -37,7 +37,7 @@ FUNCTION = "greeter"
 def main():
     parser = argparse.ArgumentParser(description="Verifies deployments in an AWS account.")
     parser.add_argument("--lambda-dir", type=pathlib.Path, required=True, help="folder with the zips of `make build` for arm64")
-    parser.add_argument("--change", default="InvokeMode=RESPONSE_STREAM", metavar="NAME=VALUE", help="a parameter whose change leads to a new version")
+    parser.add_argument("--change", default="Metrics=off", metavar="NAME=VALUE", help="a parameter whose change leads to a new version")
     parser.add_argument("--database", choices=["dsql"], help="verify event-logger on Aurora DSQL instead")
     parser.add_argument("--yes", action="store_true", help="do not ask for confirmation")
     arguments = parser.parse_args()

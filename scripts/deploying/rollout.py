@@ -5,9 +5,9 @@ import datetime
 import sys
 import time
 
-from deploying import rights
+from deploying import rights, urls
 from deploying import stack as stacks
-from deploying.checking import CheckError, check
+from deploying.checking import CheckError, check, variables_of
 from deploying.features import has_tasks
 from deploying.tasks import Tasks
 
@@ -90,10 +90,15 @@ class Rollout:
             sys.exit(f"{self.function} has no version {wanted}; it has {', '.join(map(str, self.versions()))}")
         if (wanted, "") == (self.live, self.canary):
             sys.exit(f"version {wanted} serves all requests already")
-        if wanted != self.live and not self.arguments.no_check:
-            self.check(wanted)
-        # Nothing before it is known to be good.
-        self.switch(wanted, previous=None if wanted == self.live else wanted)
+        if wanted == self.live:
+            self.switch(wanted)
+        else:
+            variables, live_variables = map(self.variables, (wanted, self.live))
+            url = urls.of_version(wanted, variables, live_variables, self.stack.values())
+            if not self.arguments.no_check:
+                self.check(wanted)
+            # No version before it is known to be good.
+            self.switch(wanted, previous=wanted, url=url)
         print(f"version {wanted} serves all requests")
 
     def previous(self):
@@ -222,12 +227,16 @@ class Rollout:
                 )
             time.sleep(stacks.POLL_SECONDS)
 
-    def switch(self, version, canary="", weight="0", previous=None):
-        """Runs the second update of a deployment, which changes only the alias. `previous` is the version that a rollback returns to."""
+    def variables(self, version):
+        return variables_of(self.client.get_function_configuration(FunctionName=self.function, Qualifier=version))
+
+    def switch(self, version, canary="", weight="0", previous=None, url=None):
+        """Runs the second update of a deployment, which changes only the alias, its URL and rights. `previous` is the version that a
+        rollback returns to, `url` has the parameters of the URL for an earlier version."""
         parameters = {"LiveVersion": version, "CanaryVersion": canary, "CanaryWeight": weight}
-        # Templates of earlier versions do not have it.
-        if previous is not None and PREVIOUS in self.stack.values():
-            parameters[PREVIOUS] = previous
+        added = (url or {}) | ({} if previous is None else {PREVIOUS: previous})
+        # Templates of earlier versions do not have them.
+        parameters |= {name: value for name, value in added.items() if name in self.stack.values()}
         if version == self.published:
             parameters |= rights.of_new_version(self.stack.values())
         if self.tasks:

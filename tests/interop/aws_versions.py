@@ -42,6 +42,28 @@ def register():
 
     models.LambdaFunction.update_from_cloudformation_json = classmethod(update_function)
     read_parameters()
+    change_urls()
+
+
+def change_urls():
+    """moto changes no invoke mode of a URL, and deletes no permission."""
+    update, create = models.FunctionUrlConfig.update, models.Permission.create_from_cloudformation_json.__func__
+
+    def update_url(self, config):
+        update(self, config)
+        self.config |= {"InvokeMode": config.get("InvokeMode", self.config.get("InvokeMode"))}
+
+    def create_permission(cls, resource_name, cloudformation_json, account_id, region_name, **own):
+        made = create(cls, resource_name, cloudformation_json, account_id, region_name, **own)
+        backend = models.lambda_backends[account_id][region_name]
+        made.policy = backend.get_function(cloudformation_json["Properties"]["FunctionName"]).policy
+        made.statement = made.policy.statements[-1]
+        made.physical_resource_id = made.statement["Sid"]
+        return made
+
+    models.FunctionUrlConfig.update = update_url
+    models.Permission.create_from_cloudformation_json = classmethod(create_permission)
+    models.Permission.delete = lambda own, *_: own.policy.statements.remove(own.statement)
 
 
 def read_parameters():

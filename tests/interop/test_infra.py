@@ -1719,8 +1719,8 @@ def template(name):
         ("event-logger", {"IsCognito": False, "IsIpv6": True}, {"Issuer": "https://x", "IssuerEgress": "ipv6"}, True),
         ("event-logger", {"HasProxy": True, "IsIam": False}, {"DatabaseProxy": "yes", "DatabaseAuth": "secret"}, False),
         ("event-logger", {"HasProxy": True, "IsIam": True}, {"DatabaseProxy": "yes", "DatabaseAuth": "iam"}, True),
-        ("function", {"HasDistribution": True, "IsPublic": True, "IsLive": True}, {"LiveVersion": "1", "DistributionArn": "x", "AuthType": "NONE"}, False),
-        ("function", {"HasDistribution": True, "IsPublic": False, "IsLive": True}, {"LiveVersion": "1", "DistributionArn": "x", "AuthType": "AWS_IAM"}, True),
+        ("function", {"HasDistribution": True, "IsPublic": True, "IsLive": True}, {"LiveVersion": "1", "DistributionArn": "x", "AuthType": "NONE", "LiveAuthType": ""}, False),
+        ("function", {"HasDistribution": True, "IsPublic": False, "IsLive": True}, {"LiveVersion": "1", "DistributionArn": "x", "AuthType": "AWS_IAM", "LiveAuthType": ""}, True),
     ],
 )
 def test_rules_refuse_what_cannot_work(name, conditions, values, is_valid):
