@@ -31,6 +31,30 @@ impl LoadStateKey for Secret {
 }
 
 #[tokio::test]
+async fn a_refresh_token_of_before_two_rotations_is_used_after_them() {
+    const NEWEST: &str = "YSB0aGlyZCBrZXkgb2YgdGhpcnR5LXR3byBieXRlcy4=";
+    let mut world = World::new().await;
+    world.server = world.environment_with_key(OLD, &Arc::default());
+    let browser = Browser::default();
+    let page = browser.get(&world, &format!("/authorize?{}", authorization_query(&[]))).await;
+    let upstream = location(&browser.decide(&world, &page, "approve").await);
+    world.signs_in(&parameter(&upstream, "nonce"), |_| {});
+    let callback = format!("/callback?code=c-1&state={}", parameter(&upstream, "state"));
+    let redirect = location(&browser.get(&world, &callback).await);
+    let (status, tokens) = world.post("/token", &code_request(&parameter(&redirect, "code"))).await;
+    assert_eq!(status, StatusCode::OK, "{tokens}");
+
+    world.server = world.environment_with_key(&format!("{NEWEST},{NEW},{OLD};{OLD}"), &Arc::default());
+    let refreshed = world.post("/token", &refresh_request(tokens["refresh_token"].as_str().unwrap())).await;
+    assert_eq!(refreshed.0, StatusCode::OK, "{}", refreshed.1);
+    // A third rotation: the grant was sealed again by the refresh.
+    world.server = world.environment_with_key(&format!("{OLD},{NEWEST},{NEW};{OLD}"), &Arc::default());
+    let again = world.post("/token", &refresh_request(refreshed.1["refresh_token"].as_str().unwrap())).await;
+
+    assert_eq!(again.0, StatusCode::OK, "{}", again.1);
+}
+
+#[tokio::test]
 async fn a_sign_in_and_refreshes_pass_between_environments_of_before_and_after_a_rotation() {
     let mut world = World::new().await;
     for begins_after in [false, true] {
