@@ -17,9 +17,7 @@ use std::{
 use dsql_emulator::{Faults, Limits};
 use mcp_postgres::{Database, DatabaseError, Retry};
 use sqlx::Executor;
-use support::{
-    LIMIT, MIGRATOR, NOTE, cluster, cluster_in_a_thread, config, context, execute, notes, open, open_with,
-};
+use support::{LIMIT, MIGRATOR, NOTE, cluster, cluster_in_a_thread, config, context, execute, notes, open, open_with};
 use tracing::field::{Field, Visit};
 
 #[tokio::test]
