@@ -240,7 +240,8 @@ impl FromEnv for HttpConfig {
             return Err(unread_secret());
         }
         let state_key = env.get(STATE_KEY).map(|key| {
-            let expected = format!("{STATE_KEY_FORMAT}, or up to three of them, and an index key: `current,previous;index`");
+            let expected =
+                format!("{STATE_KEY_FORMAT}, or up to three of them, and an index key: `current,previous;index`");
             StateKey::parse(key).ok_or_else(|| InitError::secret(STATE_KEY, &expected))
         });
         let choice = |name: &'static str, usual: &str, other: &str| match env.get(name) {
