@@ -41,8 +41,9 @@ def refuse_loss(values, given, arguments):
     if at_once:
         print(f"note     {at_once}: version {values['LiveVersion']} loses its database with the first update, before the new version serves requests")
     is_generated = values.get("LiveStateKey", values.get("StateKey")) == GENERATED
-    if is_generated and given.get("StateKey", values["StateKey"]) != GENERATED and GENERATED_SECRET not in arguments.replace:
+    is_named = bool({GENERATED_SECRET, f"Function/{GENERATED_SECRET}"} & arguments.replace)
+    if is_generated and given.get("StateKey", values["StateKey"]) != GENERATED and not is_named:
         sys.exit(
-            f"this would remove {GENERATED_SECRET} (AWS::SecretsManager::Secret) as soon as the new version serves all requests. If that is "
-            f"intended, name it: REPLACE={GENERATED_SECRET}"
+            f"this would replace or remove Function/{GENERATED_SECRET} (AWS::SecretsManager::Secret), as soon as the new version serves all "
+            f"requests. If that is intended, name it: REPLACE={GENERATED_SECRET}"
         )
