@@ -54,9 +54,11 @@ impl<S> InteractiveContext<S> {
         self.call.task.as_deref()
     }
 
-    /// Waits for the permission to run a step: in the request, a call that becomes a task ends here.
+    /// Waits for the permission to run a step: in the request, a call that becomes a task, or cannot become one, ends here.
     pub(super) async fn admit_step(&self) {
-        if self.task_run().is_some_and(|task| !task.runs_steps()) {
+        if let Some(task) = self.task_run()
+            && !task.admit_step().await
+        {
             self.suspend::<()>(None).await;
         }
     }

@@ -87,6 +87,7 @@ struct OpenQuestion {
 }
 
 /// A new task.
+#[derive(Clone)]
 pub(crate) struct NewTask {
     pub(crate) id: String,
     pub(crate) tool: String,
@@ -99,6 +100,14 @@ pub(crate) struct NewTask {
     pub(crate) ttl: Duration,
     pub(crate) status_message: Option<String>,
     pub(crate) state: RequestState,
+}
+
+impl NewTask {
+    /// Returns the size of what the client sent.
+    pub(crate) fn sent_bytes(&self) -> usize {
+        let sent = (&self.arguments, &self.capabilities, &self.client_info);
+        serde_json::to_vec(&sent).map_or(usize::MAX, |sent| sent.len())
+    }
 }
 
 impl TaskRecord {

@@ -50,19 +50,14 @@ pub(crate) fn row_key(store: &SealedStore, caller: Option<&Principal>, id: &str)
     store.row_key(&task_id(caller, id))
 }
 
-/// Checks the size of a new task.
-pub(crate) fn check_size(record: &TaskRecord) -> Result<(), StoreError> {
-    serialize(record, Change::Content).map(drop)
-}
-
-/// Stores a new task, whose size was checked.
+/// Stores a new task.
 pub(crate) async fn insert(
     store: &SealedStore,
     record: &TaskRecord,
     caller: Option<&Principal>,
     now: u64,
 ) -> Result<(), StoreError> {
-    let value = serialize(record, Change::State)?;
+    let value = serialize(record, Change::Content)?;
     let content = Content { value: &value, expires_in: record.lifetime(now), due_in: record.due_in(now) };
     match store.put_if_absent(&task_id(caller, &record.id), content).await? {
         Some(_) => Ok(()),

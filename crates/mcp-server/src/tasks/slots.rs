@@ -1,11 +1,12 @@
 //! Places for live tasks: a caller has a number of them, and each live task has one.
 //!
-//! A place is a row with the key of its task. It is freed when the task ends. A place that was not freed, because the store failed at
-//! that moment, is free for the next task that finds no other: its task has ended, or was never stored.
+//! A place is a row with the key of its task. It is freed when the task ends, or when a call that took it before its first step ends in
+//! its request. A place that was not freed, because the store failed at that moment, is free for a later call: its task has ended, or was
+//! never stored. A call that finds no other place looks at a few places only, so that rejected calls cost little.
 
 use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 
-use super::{clock::millis, record::TaskRecord, rows};
+use super::{clock::millis, rows};
 use crate::{
     Principal, error_chain,
     policy::network::Network,
@@ -24,34 +25,34 @@ const MAX_LIVE_ANONYMOUS: u16 = 400;
 const MAX_LIVE_SITE: usize = 10;
 /// Time in which a task is stored after its place was taken.
 const STORED_WITHIN: Duration = Duration::from_secs(60);
+/// Maximum number of taken places whose tasks a call reads, each of up to 1 MiB.
+const MAX_READ: usize = 2;
 
-/// Stores a new task in a free place. Returns `false` if the caller has too many live tasks.
-pub(crate) async fn create(
-    store: &SealedStore,
-    record: &mut TaskRecord,
-    caller: Option<&Principal>,
-    address: Option<IpAddr>,
-    now: u64,
-) -> Result<bool, StoreError> {
-    rows::check_size(record)?;
-    let task = rows::row_key(store, caller, &record.id);
-    let Some(slot) = take(store, caller, address, task, record.lifetime(now), now).await? else {
-        return Ok(false);
-    };
-    record.slot = slot;
-    rows::insert(store, record, caller, now).await?;
-    Ok(true)
+/// A place that was taken.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Slot {
+    pub(crate) number: u16,
+    version: Version,
 }
 
-/// Takes a place for a task. Returns its number, or `None` if all are taken.
+/// What takes a place.
+#[derive(Clone, Copy)]
+pub(crate) struct Claimant {
+    pub(crate) task: RowKey,
+    pub(crate) address: Option<IpAddr>,
+    pub(crate) lifetime: Duration,
+    pub(crate) now: u64,
+    /// When the task is stored at the latest, if it becomes one.
+    pub(crate) stored_by: u64,
+}
+
+/// Takes a place for a task. `None` if all are taken.
 pub(crate) async fn take(
     store: &SealedStore,
     caller: Option<&Principal>,
-    address: Option<IpAddr>,
-    task: RowKey,
-    lifetime: Duration,
-    now: u64,
-) -> Result<Option<u16>, StoreError> {
+    claimant: Claimant,
+) -> Result<Option<Slot>, StoreError> {
+    let Claimant { task, address, lifetime, now, stored_by } = claimant;
     let person = caller.map(Principal::person);
     let caller = person.as_ref();
     let mut slots = match caller {
@@ -63,34 +64,44 @@ pub(crate) async fn take(
     let first = usize::from(u16::from_be_bytes([high, low])) % slots.len();
     slots.rotate_left(first);
     slots.truncate(MAX_LIVE.into());
-    let value = [task.as_bytes().as_slice(), &now.to_be_bytes()].concat();
+    let value = [task.as_bytes().as_slice(), &stored_by.to_be_bytes()].concat();
     let content = Content { value: &value, expires_in: lifetime, due_in: None };
-    for slot in &slots {
-        if store.put_if_absent(&slot_id(caller, &slot.to_be_bytes()), content).await?.is_some() {
-            return Ok(Some(*slot));
+    for &number in &slots {
+        if let Some(version) = store.put_if_absent(&slot_id(caller, &number.to_be_bytes()), content).await? {
+            return Ok(Some(Slot { number, version }));
         }
     }
-    for slot in slots {
-        let number = slot.to_be_bytes();
-        let id = slot_id(caller, &number);
+    for number in slots.into_iter().take(MAX_READ) {
+        let bytes = number.to_be_bytes();
+        let id = slot_id(caller, &bytes);
         let Some(taken) = store.get(&id).await? else { continue };
         if is_free(store, &taken.value, now).await?
-            && store.compare_and_set(&id, taken.version, content).await?.is_some()
+            && let Some(version) = store.compare_and_set(&id, taken.version, content).await?
         {
-            return Ok(Some(slot));
+            return Ok(Some(Slot { number, version }));
         }
     }
     Ok(None)
 }
 
-/// Reports whether a place that is taken has no live task.
+/// Reports whether a place that is taken has no live task. A new one is not looked at.
 async fn is_free(store: &SealedStore, value: &[u8], now: u64) -> Result<bool, StoreError> {
-    let Some((task, taken)) = parse(value) else { return Ok(true) };
+    let Some((task, stored_by)) = parse(value) else { return Ok(true) };
+    if now.saturating_sub(stored_by) <= millis(STORED_WITHIN) {
+        return Ok(false);
+    }
     match rows::by_key(store, task).await {
-        Ok(Some(held)) => Ok(held.record.end.is_some()),
-        Ok(None) => Ok(now.saturating_sub(taken) > millis(STORED_WITHIN)),
+        Ok(held) => Ok(held.is_none_or(|held| held.record.end.is_some())),
         Err(StoreError::UnknownKey | StoreError::Unreadable) => Ok(false),
         Err(error) => Err(error),
+    }
+}
+
+/// Gives back a place without a task. A failure is not one of the call: the place is free a minute after the call ended.
+pub(crate) async fn release(store: &SealedStore, caller: Option<&Principal>, slot: Slot) {
+    let (person, number) = (caller.map(Principal::person), slot.number.to_be_bytes());
+    if let Err(error) = store.delete_version(&slot_id(person.as_ref(), &number), slot.version).await {
+        tracing::warn!(error = error_chain(&error), "the place of a call that became no task was not freed");
     }
 }
 
@@ -133,8 +144,8 @@ fn anonymous_slots(store: &SealedStore, address: Option<IpAddr>) -> Vec<u16> {
 }
 
 fn parse(value: &[u8]) -> Option<(RowKey, u64)> {
-    let (task, taken) = value.split_first_chunk::<32>()?;
-    Some((RowKey::from_bytes(*task), u64::from_be_bytes(taken.try_into().ok()?)))
+    let (task, stored_by) = value.split_first_chunk::<32>()?;
+    Some((RowKey::from_bytes(*task), u64::from_be_bytes(stored_by.try_into().ok()?)))
 }
 
 fn slot_id<'a>(caller: Option<&'a Principal>, slot: &'a [u8; 2]) -> StoreId<'a> {

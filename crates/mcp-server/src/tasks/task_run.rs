@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::{
     attempt::Attempt,
     clock::{Clock, millis},
+    reservation::Reservation,
 };
 
 /// Waits of at most this time are not worth another run.
@@ -34,8 +35,7 @@ enum Place {
 
 /// A run in the request.
 pub(crate) struct Foreground {
-    /// The id that the task will have.
-    pub(crate) id: String,
+    pub(crate) reservation: Reservation,
     /// Whether the call becomes a task at its first step, because the client has the extension.
     pub(crate) ends_at_step: bool,
     /// When the call becomes a task.
@@ -62,7 +62,7 @@ impl TaskRun {
 
     pub(crate) fn id(&self) -> &str {
         match &self.place {
-            Place::Foreground(run) => &run.id,
+            Place::Foreground(run) => run.reservation.id(),
             Place::Background(attempt) => &attempt.id,
         }
     }
@@ -78,9 +78,21 @@ impl TaskRun {
         self.clock
     }
 
-    /// Reports whether a step may run here.
-    pub(crate) fn runs_steps(&self) -> bool {
-        !matches!(&self.place, Place::Foreground(run) if run.ends_at_step)
+    /// Returns the place of a run in the request.
+    pub(crate) fn reservation(&self) -> Option<&Reservation> {
+        match &self.place {
+            Place::Foreground(run) => Some(&run.reservation),
+            Place::Background(_) => None,
+        }
+    }
+
+    /// Reports whether a step may run here. In the request, it takes the place of the task: a call that cannot become a task must not
+    /// have effects first.
+    pub(crate) async fn admit_step(&self) -> bool {
+        match &self.place {
+            Place::Foreground(run) => !run.ends_at_step && run.reservation.admit_step(self.clock.now()).await,
+            Place::Background(_) => true,
+        }
     }
 
     /// Records a step. Returns `false` if this run must not continue.

@@ -26,15 +26,19 @@ use crate::{
         render::outcome_of,
         run::{ErrorRenderer, ItemKind, Prepared, Run, within},
     },
-    interaction::{request_state::RequestState, round::RoundEnd},
+    interaction::{
+        request_state::{RequestState, compact},
+        round::RoundEnd,
+    },
     items::registered_tool::RegisteredTool,
     store::StoreError,
     tasks::{
         RESULT_TOOL,
         clock::Clock,
-        record::{NewTask, TaskRecord, shortened_status},
+        record::{NewTask, shortened_status},
+        reservation::{MAX_SENT_BYTES, Refusal, Reservation},
         rows,
-        slots::{self, MAX_LIVE},
+        slots::MAX_LIVE,
         task::MAX_ANONYMOUS_TTL,
         task_run::{Foreground, TaskRun},
     },
@@ -72,8 +76,27 @@ pub(crate) fn call(
     let last = run.invocation.answer_by().and_then(|end| end.checked_sub(STORE_RESERVE)).map(Instant::from);
     let until = Instant::now() + longest;
     let until = last.map_or(until, |last| last.min(until));
-    let id = rows::new_id().map_err(|_| CallError::Internal)?;
-    let place = Foreground { id, ends_at_step: is_extended, until, status: Mutex::default() };
+    let Some(store) = run.built.store.clone() else {
+        return Ok(CallResponse::Ready(Box::new(CallOutcome::fault("a server with tasks has no store"))));
+    };
+    let caller = run.invocation.principal.clone();
+    let declared = &run.call.meta.client_capabilities;
+    let new = NewTask {
+        id: rows::new_id().map_err(|_| CallError::Internal)?,
+        tool: name.clone(),
+        digest: task.digest(&tool.definition),
+        revision: revision.as_str().to_owned(),
+        ttl: if caller.is_some() { task.ttl } else { task.ttl.min(MAX_ANONYMOUS_TTL) },
+        caller,
+        // Other clients do not see the questions of a task.
+        capabilities: is_extended.then(|| declared.clone().unwrap_or_default()),
+        client_info: run.call.meta.client_info.clone(),
+        arguments: params.arguments.map(compacted).transpose()?,
+        status_message: None,
+        state: RequestState::default(),
+    };
+    let reservation = Reservation::new(store, new, run.invocation.address, until);
+    let place = Foreground { reservation, ends_at_step: is_extended, until, status: Mutex::default() };
     let handle = Arc::new(TaskRun::foreground(place, clock));
     bound.task = Some(Arc::clone(&handle));
 
@@ -83,14 +106,12 @@ pub(crate) fn call(
         gen_ai.operation.name = "execute_tool",
         gen_ai.tool.name = name
     );
-    let arguments = params.arguments.map(RawValue::to_owned);
     let prepared = run.prepare(ItemKind::Tool, Some(bound), |call| tool.start(call, params.arguments));
     let Prepared { call, errors, handler, binding } = match prepared {
         Ok(prepared) => prepared,
         Err(outcome) => return Ok(CallResponse::Ready(outcome)),
     };
-    let (check, task, name) = (tool.result_validator.clone(), task.clone(), name.clone());
-    let digest = task.digest(&tool.definition);
+    let (check, task) = (tool.result_validator.clone(), task.clone());
     Ok(CallResponse::Pending(Box::pin(async move {
         let unless_done = call.cancellation.clone().drop_guard();
         let work = AssertUnwindSafe(handler.instrument(span)).catch_unwind();
@@ -103,7 +124,19 @@ pub(crate) fn call(
                 () = tokio::time::sleep_until(until) => Err(None),
             }
         });
-        let state = match ended.await {
+        let ended = ended.await;
+        let Some(reservation) = handle.reservation() else {
+            return CallOutcome::fault("a call in its request has no place");
+        };
+        let becomes_task = match &ended {
+            Some(Err(Some(RoundEnd::Questions(questions, _)))) => questions.is_empty(),
+            Some(Err(end)) => end.is_none(),
+            None | Some(Ok(_)) => false,
+        };
+        if !becomes_task {
+            within(call.deadline, reservation.release()).await;
+        }
+        let state = match ended {
             None => return CallOutcome::from(Err(CallError::DeadlineExceeded)),
             Some(Ok(done)) => {
                 if done.is_ok() {
@@ -121,8 +154,10 @@ pub(crate) fn call(
         };
         // Spawned work ends with the run.
         drop(unless_done);
-        let parked = Parked { tool: name, digest, arguments, state, handle, is_extended };
-        parked.store(&errors, &task).await
+        if let Some(refusal) = reservation.take_refusal() {
+            return refused(refusal, &errors, is_extended);
+        }
+        Parked { handle: &handle, reservation, is_extended }.store(state, &errors, &task).await
     })))
 }
 
@@ -133,66 +168,75 @@ pub(super) fn declares_tasks(run: &Run<'_>) -> bool {
         && declared.is_some_and(|declared| declared.missing(&tasks::client_capabilities()).is_empty())
 }
 
+/// Returns JSON without white space between its tokens, which each step would write again.
+fn compacted(arguments: &RawValue) -> Result<Box<RawValue>, CallError> {
+    RawValue::from_string(compact(arguments.get())).map_err(|_| CallError::Internal)
+}
+
+/// Returns the response to a call that gets no place. Only a handler without steps may have had effects.
+fn refused(refusal: Refusal, errors: &ErrorRenderer, is_extended: bool) -> CallOutcome {
+    let caller = errors.call.invocation.principal.as_deref();
+    match refusal {
+        Refusal::TooMany => errors.input_error(match (caller, is_extended) {
+            (None, _) => "Too many tasks of anonymous callers have not ended: try again later.".to_owned(),
+            (Some(_), true) => format!("You have {MAX_LIVE} tasks that have not ended: wait for one, or cancel one."),
+            (Some(_), false) => {
+                format!("You have {MAX_LIVE} tasks that have not ended: wait until one has ended, then call again.")
+            }
+        }),
+        Refusal::TooLarge => errors.input_error(format!(
+            "The arguments are too large for a task: together with the capabilities and the name of the client they may have \
+             {MAX_SENT_BYTES} bytes."
+        )),
+        Refusal::Store(error) => store_failure(error),
+    }
+}
+
 /// A call whose handler was dropped, to be continued as a task.
-struct Parked {
-    tool: String,
-    digest: String,
-    arguments: Option<Box<RawValue>>,
-    state: RequestState,
-    handle: Arc<TaskRun>,
+struct Parked<'a> {
+    handle: &'a TaskRun,
+    reservation: &'a Reservation,
     is_extended: bool,
 }
 
-impl Parked {
+impl Parked<'_> {
     /// Stores the task, wakes it, and returns the response of the call.
-    async fn store(self, errors: &ErrorRenderer, task: &Task) -> CallOutcome {
-        let (built, call, revision, deadline) = (&errors.built, &errors.call, errors.revision, errors.call.deadline);
-        let Some(store) = &built.store else {
-            return CallOutcome::fault("a server with tasks has no store");
-        };
-        let caller = call.invocation.principal.clone();
-        let ttl = if caller.is_some() { task.ttl } else { task.ttl.min(MAX_ANONYMOUS_TTL) };
-        let (now, address) = (self.handle.clock().now(), call.invocation.address);
-        let new = NewTask {
-            id: self.handle.id().to_owned(),
-            tool: self.tool,
-            digest: self.digest,
-            revision: revision.as_str().to_owned(),
-            caller: caller.clone(),
-            // Other clients do not see the questions of a task.
-            capabilities: self.is_extended.then(|| call.meta.client_capabilities.clone().unwrap_or_default()),
-            client_info: call.meta.client_info.clone(),
-            arguments: self.arguments,
-            ttl,
-            status_message: self.handle.take_status().map(shortened_status),
-            state: self.state,
-        };
-        let mut record = TaskRecord::new(new, now);
-        let wait = self.handle.first_wait();
+    async fn store(self, state: RequestState, errors: &ErrorRenderer, task: &Task) -> CallOutcome {
+        let Self { handle, reservation, is_extended } = self;
+        let (built, revision, deadline) = (&errors.built, errors.revision, errors.call.deadline);
+        let now = handle.clock().now();
+        let mut record = reservation.record(state, handle.take_status().map(shortened_status), now);
+        let wait = handle.first_wait();
         if let Some(end) = wait {
             record.sleep_until(end);
         }
-        match within(deadline, slots::create(store, &mut record, caller.as_deref(), address, now)).await {
-            Some(Ok(true)) => {}
-            // Nothing was stored, or the store did not confirm it.
+        match within(deadline, reservation.take(now)).await {
+            Some(Ok(slot)) => record.slot = slot.number,
+            // Nothing was stored.
             None => return CallOutcome::from(Err(CallError::DeadlineExceeded)),
-            Some(Ok(false)) => {
-                let text = match caller {
-                    Some(_) => format!("You have {MAX_LIVE} tasks that have not ended: wait for one, or cancel one."),
-                    None => "Too many tasks of anonymous callers have not ended: try again later.".to_owned(),
+            Some(Err(refusal)) => return refused(refusal, errors, is_extended),
+        }
+        match within(deadline, reservation.store(&record, now)).await {
+            Some(Ok(())) => {}
+            // It may have been stored, and would run: the client finds out by the id, and must not repeat the call.
+            None | Some(Err(StoreError::OutcomeUnknown(_))) => {
+                tracing::warn!("the store did not confirm a new task: its client gets the id");
+            }
+            Some(Err(error)) => {
+                within(deadline, reservation.release()).await;
+                return match error {
+                    StoreError::TooLarge { .. } => {
+                        errors.input_error("The values of the call are too large together for a task.".to_owned())
+                    }
+                    error => store_failure(error),
                 };
-                return errors.input_error(text);
             }
-            Some(Err(StoreError::TooLarge { maximum, .. })) => {
-                return errors.input_error(format!("the arguments of a task must have less than {maximum} bytes"));
-            }
-            Some(Err(error)) => return store_failure(error),
         }
         if wait.is_none() {
             // The task is stored: a wake-up that takes too long must not cost its client the id.
-            within(deadline, wake(built, rows::row_key(store, caller.as_deref(), &record.id))).await;
+            within(deadline, wake(built, reservation.key())).await;
         }
-        if self.is_extended {
+        if is_extended {
             return outcome_of(&view(&record, task, TaskResultType::Task, built.renderer.meta()));
         }
         let text = format!(

@@ -36,6 +36,31 @@ async fn a_call_that_cannot_be_stored_in_time_ends_before_its_invocation() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_task_that_the_store_does_not_confirm_is_returned_with_its_id() {
+    for hangs in [false, true] {
+        let world = World::new();
+        let mut puts = 0;
+        // The second write is that of the task.
+        world.store.script(move |operation, _| {
+            puts += usize::from(operation == Operation::Put);
+            match (puts, hangs) {
+                (2, false) => Outcome::Unconfirmed,
+                (2, true) => Outcome::Hangs,
+                _ => Outcome::Done,
+            }
+        });
+
+        let created = world.call_before_deadline(&world.environment()).await.unwrap();
+        world.store.end_script();
+
+        assert_eq!(created["resultType"], "task", "{created}");
+        let id = json!({ "taskId": created["taskId"] });
+        let seen = world.request(Some(ada()), "tasks/get", id, true).await;
+        assert_eq!(seen.is_ok(), !hangs, "{seen:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_task_whose_wake_up_takes_too_long_is_answered_before_the_invocation_ends() {
     let world = World::new();
     let (built, begin) = (world.environment(), Instant::now());
