@@ -21,10 +21,7 @@ const MAX_KEYS: usize = 3;
 /// For rotation, give up to three keys: the first encrypts, all of them decrypt. The index key, by which rows of a store are found, is
 /// not rotated with them.
 #[derive(Clone)]
-#[cfg_attr(
-    not(any(feature = "interactive", feature = "store")),
-    allow(dead_code, reason = "a key is used only with a feature")
-)]
+#[cfg_attr(not(feature = "store"), allow(dead_code, reason = "a key is used only with a feature"))]
 pub struct StateKey {
     /// One to three keys.
     keys: Vec<[u8; KEY_BYTES]>,
