@@ -28,7 +28,7 @@ pub(crate) struct TaskRun {
 /// Where a handler runs.
 enum Place {
     /// In the request, before the task is stored.
-    Foreground(Foreground),
+    Foreground(Box<Foreground>),
     /// In the background.
     Background(Box<Attempt>),
 }
@@ -53,7 +53,7 @@ pub(crate) enum Wait {
 
 impl TaskRun {
     pub(crate) fn foreground(run: Foreground, clock: Clock) -> Self {
-        Self { place: Place::Foreground(run), clock, waits: Mutex::default() }
+        Self { place: Place::Foreground(Box::new(run)), clock, waits: Mutex::default() }
     }
 
     pub(crate) fn background(attempt: Attempt, clock: Clock) -> Self {
