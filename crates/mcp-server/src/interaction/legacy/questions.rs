@@ -227,7 +227,7 @@ impl LegacyQuestions {
     }
 
     /// Stores an answer: the JSON text of an object with the client's `result` or `error`. The first answer to a question counts;
-    /// another one changes nothing.
+    /// another one, or one after the end of its round, changes nothing.
     ///
     /// # Errors
     ///
@@ -238,6 +238,10 @@ impl LegacyQuestions {
         question: &OpenedQuestion,
         answer: &str,
     ) -> Result<(), StoreError> {
+        // Its row would stay until it expires.
+        if self.has_ended(caller, question.0.round).await? {
+            return Ok(());
+        }
         let id = answer_id(question.0.round, question.0.position);
         let row = StoreId { kind: ANSWER, caller, id: &id };
         self.store.put_if_absent(&row, content(answer.as_bytes())).await.map(drop)

@@ -10,7 +10,7 @@ use super::{
     open_calls::OpenCalls,
     questions::{ANSWER, CALL, LegacyQuestions, answer_id, content},
     round::{AskedRound, Replay, RoundOutcome, Stored, StreamEvent, poll_event, waiting},
-    tokens::{EventToken, Head, OpenedEvent, SavedCall, seconds},
+    tokens::{EventToken, Head, Id, OpenedEvent, SavedCall, seconds},
 };
 use crate::{
     Principal,
@@ -70,8 +70,10 @@ impl LegacyQuestions {
         now: SystemTime,
     ) -> Result<Resumption, StoreError> {
         let OpenedEvent(mut token) = event;
+        let round = token.head.round;
+        let round = StoreId { kind: ROUND, caller, id: &round.0 };
         // First the outcome: it may be newer than the answers, and outlives the event id.
-        let is_claimed = match self.outcome(&StoreId { kind: ROUND, caller, id: &token.head.round.0 }).await? {
+        let is_claimed = match self.outcome(&round).await? {
             None => false,
             Some((Stored::Claimed, _)) => true,
             Some((stored, _)) => return self.resumption(caller, stored),
@@ -88,7 +90,11 @@ impl LegacyQuestions {
             return match token.sent {
                 Some(sent) => {
                     let Some(call) = self.load(caller, &mut token).await? else {
-                        return Ok(Resumption::Ended(EXPIRED));
+                        // It has expired, or the round has ended since.
+                        return match self.outcome(&round).await? {
+                            Some((stored, _)) => self.resumption(caller, stored),
+                            None => Ok(Resumption::Ended(EXPIRED)),
+                        };
                     };
                     let round = AskedRound { head: token.head, call, expires: token.expires };
                     round.events(&self.seals, caller, sent).map(Resumption::Questions).ok_or_else(sealing)
@@ -213,8 +219,14 @@ impl LegacyQuestions {
                 None => Ok(Resumption::Ended(EXPIRED)),
             };
         }
-        // Without these, the lease and the open call would stay until they expire.
-        drop(self.store.delete(&StoreId { kind: LEASE, ..row }).await);
+        // Without these, the rows would stay until they expire. Nothing reads the call and the answers before the outcome.
+        for kind in [LEASE, CALL] {
+            drop(self.store.delete(&StoreId { kind, ..row }).await);
+        }
+        for position in 0..head.questions {
+            let id = answer_id(head.round, position);
+            drop(self.store.delete(&StoreId { kind: ANSWER, caller, id: &id }).await);
+        }
         if matches!(stored, Stored::Message(_)) {
             drop(OpenCalls::new(&self.store, caller, head.group).remove(head.call, now).await);
         }
@@ -292,6 +304,12 @@ impl LegacyQuestions {
         let stored = self.store.get(&StoreId { kind: CALL, caller, id: &token.head.round.0 }).await?;
         // Unbounded JSON: sealed by this server, at most 1 MiB.
         Ok(stored.and_then(|stored| serde_json::from_slice(&stored.value).ok()))
+    }
+
+    /// Reports whether a round has its outcome, so that no answer is read any more.
+    pub(super) async fn has_ended(&self, caller: Option<&Principal>, round: Id) -> Result<bool, StoreError> {
+        let outcome = self.outcome(&StoreId { kind: ROUND, caller, id: &round.0 }).await?;
+        Ok(matches!(outcome, Some((Stored::Message(_) | Stored::Asked(_), _))))
     }
 
     async fn outcome(&self, row: &StoreId<'_>) -> Result<Option<(Stored, Version)>, StoreError> {

@@ -398,3 +398,39 @@ async fn an_outcome_is_sent_also_after_the_question_expired() {
     let resumed = resume(&store, last_id(&events), false, later).await;
     assert!(matches!(&resumed, Resumption::Response(message) if message == "{}"), "{resumed:?}");
 }
+
+#[tokio::test]
+async fn a_call_that_has_ended_leaves_its_outcome_alone() {
+    let clock = Clock::default();
+    let store = clock.store();
+    let own = environment(&store);
+    let session = session(&own).await;
+    let params = serde_json::value::RawValue::from_string(format!(r#"{{"x":"{}"}}"#, "x".repeat(100_000))).unwrap();
+    let mut questions = Vec::new();
+    for number in 0..60 {
+        let id = RequestId::from(number);
+        let text = result(2);
+        let round = own.ask(None, &session, NewRound { params: Some(&params), ..new(&id, &text) }, NOW).await.unwrap();
+        let events = own.events(None, &round).unwrap();
+        for event in &events[1..3] {
+            let question = own.open_question(None, &question_id(event), NOW).await.unwrap();
+            own.answer(None, &question, r#"{"error":{"code":-1,"message":"no"}}"#).await.unwrap();
+            questions.push(question);
+        }
+        let event = own.open_event(None, last_id(&events)).await.unwrap();
+        let Resumption::Run(replay) = own.resume(None, event, false, LEASE, NOW).await.unwrap() else { panic!() };
+        own.finish(None, &replay, RoundOutcome::Response("{}".into()), NOW).await.unwrap();
+        // The client did not get the outcome.
+        let event = own.open_event(None, last_id(&events)).await.unwrap();
+        let again = own.resume(None, event, false, LEASE, NOW).await.unwrap();
+        assert!(matches!(&again, Resumption::Response(message) if message == "{}"), "{again:?}");
+    }
+    // An answer that arrives too late.
+    for question in questions {
+        own.answer(None, &question, r#"{"error":{"code":-1,"message":"no"}}"#).await.unwrap();
+    }
+
+    // One for each call, and the open calls of the caller.
+    let left = format!("{store:?}");
+    assert!(left.starts_with("MemoryStore { rows: 61, "), "{left}");
+}
