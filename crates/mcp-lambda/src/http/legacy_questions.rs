@@ -163,6 +163,10 @@ impl McpService {
         match message {
             Message::Response(response) => Some(self.answer(exchange, questions, response).await),
             Message::Notification(notification) if notification.method == method::NOTIFICATIONS_CANCELLED => {
+                // Other callers never reach the store: it may be asleep.
+                if !self.server.may_be_asked(caller) {
+                    return None;
+                }
                 let id = cancelled_id(notification.params?)?;
                 let session = session_of(questions, exchange).await?;
                 #[cfg(feature = "limits")]

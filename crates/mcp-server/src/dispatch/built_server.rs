@@ -58,6 +58,13 @@ impl BuiltServer {
         self.0.questions.as_ref()
     }
 
+    /// Reports whether a caller, or an anonymous one, may use an item that asks: another one has no open question.
+    #[cfg(all(feature = "interactive", feature = "store"))]
+    pub fn may_be_asked(&self, caller: Option<&Principal>) -> bool {
+        let built = &self.0;
+        built.catalog.interactive_requirements().any(|requirement| built.policy.permit(requirement, caller).is_ok())
+    }
+
     /// Returns the outcome of a call that failed for this reason: for a tool, a result that the model reads.
     #[cfg(all(feature = "interactive", feature = "store"))]
     pub fn failed(&self, method: &str, revision: ProtocolVersion, reason: String) -> CallOutcome {

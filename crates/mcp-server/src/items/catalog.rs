@@ -122,6 +122,17 @@ impl Catalog {
         }
     }
 
+    /// Returns the access rules of interactive items.
+    #[cfg(all(feature = "interactive", feature = "store"))]
+    pub(crate) fn interactive_requirements(&self) -> impl Iterator<Item = &Requirement> {
+        let tools = self.tools.iter().map(|tool| (tool.cipher, &tool.requirement));
+        let prompts = self.prompts.iter().map(|prompt| (prompt.cipher, &prompt.requirement));
+        let resources = self.resources.iter().map(|resource| (resource.cipher, &resource.requirement));
+        let templates = self.templates.iter().map(|template| (template.cipher, &template.requirement));
+        let items = tools.chain(prompts).chain(resources).chain(templates);
+        items.filter_map(|(cipher, requirement)| cipher.map(|_| requirement))
+    }
+
     /// Returns the first interactive item: its name in messages, and its cipher.
     pub(crate) fn interactive_item(&self) -> Option<(String, NewCipher)> {
         let tools = self.tools.iter().map(|tool| tool.cipher);

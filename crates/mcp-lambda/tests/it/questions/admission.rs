@@ -86,3 +86,43 @@ async fn a_resuming_get_is_rejected_as_a_post_is() {
         }
     }
 }
+
+async fn public(_: ToolContext<()>, _: NoArguments) -> Result<&'static str, HandlerError> {
+    Ok("public")
+}
+
+async fn asks_everyone(context: InteractiveContext<()>, _: NoArguments) -> Result<String, HandlerError> {
+    Ok(context.elicit::<Name>("name", "Who?").await.accepted().map_or(String::new(), |own| own.name))
+}
+
+#[tokio::test]
+async fn a_cancellation_of_a_caller_who_cannot_be_asked_never_reaches_the_store() {
+    let (issuer, store) = (TestIssuer::start().await, CountingStore::default());
+    let transport = Transport {
+        source: EventSource::FunctionUrl,
+        domain_name: Some("abcdefghij.lambda-url.eu-west-1.on.aws".to_owned()),
+        iam: None,
+    };
+    let request = |client: &Client| {
+        let request = client.request("POST").uri("https://abcdefghij.lambda-url.eu-west-1.on.aws/mcp");
+        request.extension(transport.clone())
+    };
+    for is_asked in [false, true] {
+        let server = authorization::closed_server().tool(Tool::new("public", public).public());
+        let server = match is_asked {
+            true => server.tool(Tool::new("asks_everyone", asks_everyone).public()),
+            false => server,
+        };
+        let service = authorization::service(server.store(store.clone()), &issuer, &[]);
+        let mut client = Client::default();
+        let reply = send(&service, &client, request(&client), initialize("2025-11-25").to_string()).await;
+        client.session = Some(reply.headers["mcp-session-id"].to_str().unwrap().to_owned());
+        let cancel = json!({ "jsonrpc": "2.0", "method": "notifications/cancelled", "params": { "requestId": 1 } });
+        let before = store.operations.load(Ordering::SeqCst);
+
+        let reply = send(&service, &client, request(&client), cancel.to_string()).await;
+
+        assert_eq!(reply.status, StatusCode::ACCEPTED);
+        assert_eq!(store.operations.load(Ordering::SeqCst) > before, is_asked);
+    }
+}
