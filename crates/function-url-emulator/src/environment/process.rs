@@ -15,7 +15,7 @@ use tokio::{
     io::{AsyncBufReadExt, AsyncRead, BufReader},
     process::{Child, Command},
     sync::Notify,
-    task::AbortHandle,
+    task::{AbortHandle, JoinHandle},
 };
 
 use super::{Environment, Log, Phase};
@@ -23,6 +23,11 @@ use crate::{FunctionConfig, runtime_api};
 
 /// Time between `SIGTERM` and `SIGKILL` for an environment with an extension (Lambda, "Shutdown phase").
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
+/// Time for the output of a process that has exited: a child of it may keep the pipe open.
+const OUTPUT_GRACE: Duration = Duration::from_secs(1);
+
+/// The task that forwards a stream of the process.
+type Forwarding = Option<JoinHandle<()>>;
 
 impl Environment {
     /// Starts the process.
@@ -60,8 +65,7 @@ impl Environment {
             .spawn()?;
         let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).map(Pid::from_raw);
         let pid = pid.ok_or_else(|| std::io::Error::other("the process exited immediately"))?;
-        forward(child.stdout.take(), id, Arc::clone(&log));
-        forward(child.stderr.take(), id, log);
+        let output = [forward(child.stdout.take(), id, Arc::clone(&log)), forward(child.stderr.take(), id, log)];
         let environment = Arc::new(Self {
             id,
             config,
@@ -75,12 +79,12 @@ impl Environment {
             Arc::clone(&environment),
             started,
         ));
-        tokio::spawn(Arc::clone(&environment).watch(child, server.abort_handle()));
+        tokio::spawn(Arc::clone(&environment).watch(child, output, server.abort_handle()));
         Ok(environment)
     }
 
-    /// Waits for the exit of the process, and kills it if the init phase times out.
-    async fn watch(self: Arc<Self>, mut child: Child, server: AbortHandle) {
+    /// Waits for the exit of the process and the end of its output, and kills it if the init phase times out.
+    async fn watch(self: Arc<Self>, mut child: Child, output: [Forwarding; 2], server: AbortHandle) {
         let limit = tokio::time::sleep(self.config.init_timeout);
         tokio::pin!(limit);
         let status = loop {
@@ -99,6 +103,13 @@ impl Environment {
             }
         };
         server.abort();
+        // The last lines: an emulator that stops would lose them.
+        let forwarded = async {
+            for stream in output.into_iter().flatten() {
+                let _ = stream.await;
+            }
+        };
+        let _ = tokio::time::timeout(OUTPUT_GRACE, forwarded).await;
         self.state().has_exited = true;
         self.end(&format!("the process exited: {status}"));
         self.changed.notify_waiters();
@@ -161,9 +172,9 @@ pub(super) fn peak_memory_kib(pid: Pid) -> u64 {
     peak.and_then(|value| value.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0)
 }
 
-fn forward(stream: Option<impl AsyncRead + Unpin + Send + 'static>, id: u32, log: Log) {
-    let Some(stream) = stream else { return };
-    tokio::spawn(async move {
+fn forward(stream: Option<impl AsyncRead + Unpin + Send + 'static>, id: u32, log: Log) -> Forwarding {
+    let stream = stream?;
+    Some(tokio::spawn(async move {
         let mut reader = BufReader::new(stream);
         let mut line = Vec::new();
         // Reads any bytes until the end of the stream: a full pipe would block the function.
@@ -171,5 +182,5 @@ fn forward(stream: Option<impl AsyncRead + Unpin + Send + 'static>, id: u32, log
             log(id, String::from_utf8_lossy(&line).trim_end_matches(['\n', '\r']));
             line.clear();
         }
-    });
+    }))
 }
