@@ -99,8 +99,10 @@ def node():
 
 
 def beside_packages(script):
-    """A copy of a script beside Node's packages, which Node looks up from where the script lies. It is replaced as a whole: another
-    process may be reading it."""
+    """A copy of a script beside Node's packages, which Node looks up from where the script lies, and of the files beside it that it
+    imports. It is replaced as a whole: another process may be reading it."""
+    for imported in re.findall(r"^import .* from '\./([\w.]+)';$", script.read_text(), re.MULTILINE):
+        beside_packages(script.with_name(imported))
     copy = NODE_MODULES.parent / script.name
     with tempfile.NamedTemporaryFile(dir=copy.parent, suffix=script.name, delete=False) as made:
         made.write(script.read_bytes())

@@ -61,7 +61,6 @@ class Person:
 
 def chromium():
     """The variables that a script needs which opens Chromium by `chromium.mjs`. Skips the test where there is none."""
-    tools.beside_packages(tools.INTEROP / "chromium.mjs")
     variables = {"TMPDIR": str(tools.FOLDER / "chromium")}
     own = shutil.which("chromium") or shutil.which("google-chrome")
     if own:

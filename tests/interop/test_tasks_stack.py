@@ -441,7 +441,7 @@ def test_a_stack_without_tasks_has_no_resource_of_them(deploy):
     made = {name for name, own in nested("Function").items() if own is not None and not isinstance(own, (str, list))}
     made &= cfn_yaml.loads(templates.text_of("function"))["Resources"].keys()
     assert made == {
-        "Alias", "Function", "FunctionUrl", "LogGroup", "Monitoring", "PublicInvokePermission", "PublicUrlPermission", "Role",
+        "Alias", "Function", "FunctionUrl", "LiveRights", "LogGroup", "Monitoring", "PublicInvokePermission", "PublicUrlPermission", "Role",
         "StateKeySecret",
     }
     function = client().get_function_configuration(FunctionName=NAME)
