@@ -52,6 +52,7 @@ async fn white_space_of_arguments_is_not_stored() {
     let resolved = built.resolve(ProtocolVersion::LATEST, "tools/call", params, &invocation);
     let call = Call { id: RequestId::Integer("1".into()), meta, notifications: None };
     let created = resolved.run(call).outcome().await.result.unwrap();
+    // Unbounded JSON: a response of this server.
     let created: Value = serde_json::from_str(created.as_str()).unwrap();
     let key = world.log.wakes()[0];
     let stored = rows::by_key(built.store().unwrap(), key).await.unwrap().unwrap();
