@@ -128,11 +128,12 @@ impl From<DatabaseError> for MigrationError {
 }
 
 /// Applies the pending migrations of a schema, and makes the privileges of the app role of the configuration exactly those of the
-/// schema. Code that is older than the database, by its migrations, only adds privileges. With the feature `store` it also creates or updates the tables of [`PostgresStore`](crate::PostgresStore), and the app role
-/// may use them.
+/// schema. Code that is older than the database, by its migrations, only adds privileges. With the feature `store` it also creates or
+/// updates the tables of [`PostgresStore`](crate::PostgresStore), and the app role may use them.
 ///
 /// On Aurora DSQL it executes one statement in a transaction, waits for the indexes that are built asynchronously, and fails if
-/// one is invalid. It retries for 20 s if access is denied. There is no lock: run one invocation at a time. It can be interrupted at any statement, and be run again.
+/// one is invalid. It retries for 20 s if access is denied. There is no lock: run one invocation at a time. It can be interrupted at any
+/// statement, and be run again.
 ///
 /// # Errors
 ///
