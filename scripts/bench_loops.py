@@ -41,7 +41,7 @@ def main():
     bench_table.show(f"a call of {TOOL} (2026-07-28, a Function URL), no log", rows, NAMES)
 
 
-def measure(driver, binaries, folder, runs, calls):
+def measure(driver, binaries, folder, runs, calls, counted_calls=(counting.FEW, counting.MANY)):
     file = bench_events.save(bench_events.event("tools/call", TOOL, {}), folder / "call.jsonl")
     own, other = (candidate(name, binary, file, ANSWER, **VARIABLES) for name, binary in binaries.items())
     turns = turns_of(drive(driver, [own, other], runs, calls))
@@ -51,7 +51,7 @@ def measure(driver, binaries, folder, runs, calls):
     except debian.Unavailable as reason:
         print(f"SKIPPED: instructions and allocations are not counted, since {reason}", file=sys.stderr)
         return rows
-    base, counted = valgrind.count(driver, own), valgrind.count(driver, other)
+    base, counted = (valgrind.count(driver, binary, *counted_calls) for binary in (own, other))
     return rows + [
         bench_table.absolute(f"{key} per call", spread([counted[key]]), *COUNTS[key], base=spread([base[key]])) for key in counted
     ]
