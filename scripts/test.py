@@ -56,38 +56,39 @@ def test_everything():
     unit, integration = [*cargo, "--lib", "--bins", "--examples"], [*cargo, "--test", "*"]
     run("Rust, compiling unit tests", [*unit, "--no-run"])
     run("Rust, compiling integration tests", [*integration, "--no-run"])
-    with database() as server:
-        # Cargo runs one binary after another, and many of them wait most of the time.
-        unit_tests = [
-            ("Rust, unit tests", unit),
-            ("Rust, documentation", [*cargo, "--doc"]),
-        ]
-        side_by_side(unit_tests, [("Rust, integration tests", integration)], environment=with_database(server))
-    # Without features, which the whole workspace never is: a missing one is named by the compiler.
-    run("features", [*CARGO, "--package", "mcp-server", "--test", "ui"])
+    # All at once, since many tests wait: for processes in interop, for their database in Rust, where Cargo runs one binary after another.
+    interop = ("interop", [*PYTEST, "-n", WORKERS, "-m", "not slow", tools.INTEROP])
     others = [
         ("scripts", [*PYTEST, tools.PROJECT / "tests" / "scripts"]),
         ("clients", clients.command("-m", "fast")),
         ("conformance", [sys.executable, tools.PROJECT / "scripts" / "conformance.py"]),
         ("budget", [sys.executable, tools.PROJECT / "scripts" / "budget.py"]),
     ]
-    # Most of its tests wait for processes: twice as many workers as a small machine has cores.
-    interop = ("interop", [*PYTEST, "-n", WORKERS, "-m", "not slow", tools.INTEROP])
-    side_by_side([interop], others)
+    with database() as server:
+        variables = with_database(server)
+        rust = [
+            ("Rust, integration tests", integration, variables),
+            ("Rust, unit tests", unit, variables),
+            ("Rust, documentation", [*cargo, "--doc"], variables),
+            # Without features, which the whole workspace never is: a missing one is named by the compiler.
+            ("features", [*CARGO, "--package", "mcp-server", "--test", "ui"]),
+        ]
+        side_by_side([interop], rust, others)
 
 
-def side_by_side(*sequences, environment=None):
+def side_by_side(*sequences):
     """Runs sequences of parts at the same time, each to its end or to its first failure. A part prints its output when it ends."""
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        ended = [pool.submit(run_all, parts, environment) for parts in sequences]
+        ended = [pool.submit(run_all, parts) for parts in sequences]
     if failed := [part for own in ended if (part := own.result())]:
         sys.exit(f"failed: {', '.join(failed)}")
 
 
-def run_all(parts, environment):
-    """Runs parts one after another; the first that fails."""
-    for part, command in parts:
-        if execute(part, command, environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"):
+def run_all(parts):
+    """Runs parts one after another; the first that fails. A part is its name, its command and, if it has its own, its environment."""
+    for part, command, *environment in parts:
+        print(f"test: {part} starts", file=sys.stderr, flush=True)
+        if execute(part, command, *environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"):
             return part
     return None
 
@@ -98,7 +99,7 @@ def run(part, command, environment=None):
         sys.exit(f"failed: {part}")
 
 
-def execute(part, command, environment, **options):
+def execute(part, command, environment=None, **options):
     """Runs one part, and says how long it took; its exit code."""
     started = time.monotonic()
     finished = subprocess.run([str(word) for word in command], cwd=tools.PROJECT, env=environment or tools.environment(), **options)

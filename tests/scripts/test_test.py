@@ -1,5 +1,6 @@
 """The parts of `make test`."""
 
+import os
 import sys
 
 import pytest
@@ -38,3 +39,12 @@ def test_a_failure_ends_its_sequence_and_is_named_after_the_others_have_ended(ca
 
     printed = capsys.readouterr().err
     assert printed.count("why\ntest: ") == 2 and "test: fourth took" in printed and "second" not in printed, printed
+
+
+def test_a_part_may_have_an_environment_of_its_own(capsys):
+    show = [sys.executable, "-c", "import os; print(os.environ.get('OF_ONE'))"]
+
+    test_script.side_by_side([("one", show, {**os.environ, "OF_ONE": "own"}), ("another", show)])
+
+    printed = capsys.readouterr().err
+    assert "own\ntest: one took" in printed and "None\ntest: another took" in printed, printed
