@@ -87,7 +87,9 @@ def measure(valgrind):
 
 
 def zips():
-    archives = sorted((tools.target_folder() / "lambda").glob("*/*/bootstrap.zip"))
+    folder = tools.target_folder() / "lambda"
+    # Beside these, cargo-lambda leaves a folder of its own.
+    archives = sorted(archive for architecture in build.ARCHITECTURES for archive in folder.glob(f"{architecture}/*/bootstrap.zip"))
     archives = [archive for archive in archives if archive.parent.name.partition(".")[0] in tools.SHIPPED]
     return {f"{archive.parent.parent.name}/{archive.parent.name}": archive.stat().st_size for archive in archives}
 
