@@ -15,7 +15,7 @@ use super::{ATTEMPTS, GrantError, Grants, Phase, row};
 use crate::{AuthorizationRequest, ClientSummary, clock::unix_seconds};
 
 const LIST: Kind = Kind::new("grant-list");
-/// Maximum number of grants of a person. With one more, the oldest is revoked.
+/// Maximum number of grants of a person. With one more, an entry whose grant has ended is removed, or else the oldest grant is revoked.
 pub(super) const MAX_GRANTS: usize = 100;
 
 /// A grant, as its person sees it.
@@ -64,8 +64,11 @@ impl Grants {
                 entries.push(Entry { grant: grant.to_owned(), at: unix_seconds(now) });
             }
             entries.sort_by_key(|own| own.at);
-            let excess = entries.len().saturating_sub(MAX_GRANTS);
-            let dropped: Vec<_> = entries.drain(..excess).collect();
+            let mut dropped = Vec::new();
+            while entries.len() > MAX_GRANTS {
+                let at = self.first_ended(owner, &entries).await?.unwrap_or_default();
+                dropped.push(entries.remove(at));
+            }
             if !self.put_entries(owner, &entries, version).await? {
                 continue;
             }
@@ -77,6 +80,18 @@ impl Grants {
         Err(StoreError::Unavailable("the list of grants changes too often".into()).into())
     }
 
+    /// Returns the index of the first entry whose grant has ended; `None` if all can be refreshed.
+    async fn first_ended(&self, owner: &Principal, entries: &[Entry]) -> Result<Option<usize>, GrantError> {
+        let revoked = self.revoked_until().await?;
+        for (index, entry) in entries.iter().enumerate() {
+            let stored = self.read(&row(owner, &entry.grant)).await?;
+            if stored.is_none_or(|(grant, _)| revoked.is_some_and(|until| grant.created <= until)) {
+                return Ok(Some(index));
+            }
+        }
+        Ok(None)
+    }
+
     /// Returns the grants of a person that can be refreshed, oldest first.
     ///
     /// # Errors
@@ -84,10 +99,11 @@ impl Grants {
     /// When the store fails.
     pub(crate) async fn list(&self, issuer: &str, subject: &str) -> Result<Vec<ListedGrant>, GrantError> {
         let owner = Principal::new(issuer, subject);
+        let revoked = self.revoked_until().await?;
         let mut listed = Vec::new();
         for entry in self.entries(&owner).await?.0 {
             let Some((grant, _)) = self.read(&row(&owner, &entry.grant)).await? else { continue };
-            if grant.phase == Phase::Code || self.is_revoked(grant.created).await? {
+            if grant.phase == Phase::Code || revoked.is_some_and(|until| grant.created <= until) {
                 continue;
             }
             let handle = handle(&entry.grant);

@@ -58,8 +58,12 @@ impl Grants {
 
     /// Whether all grants and approvals of this time, in seconds since 1970, were revoked.
     pub(super) async fn is_revoked(&self, created: u64) -> Result<bool, GrantError> {
-        let revoked = self.store.get(&ALL).await?.as_ref().and_then(revocation_time);
-        Ok(revoked.is_some_and(|revoked| created <= revoked))
+        Ok(self.revoked_until().await?.is_some_and(|until| created <= until))
+    }
+
+    /// Returns the time of the latest revocation of all grants, in seconds since 1970; `None` if there was none.
+    pub(super) async fn revoked_until(&self) -> Result<Option<u64>, GrantError> {
+        Ok(self.store.get(&ALL).await?.as_ref().and_then(revocation_time))
     }
 }
 

@@ -41,6 +41,7 @@ on_databases! {
         grants_that_ended_or_were_revoked_are_not_listed,
         a_grant_stays_listed_while_it_is_used,
         grants_cannot_be_revoked_by_another_site_browser_or_person,
+        grants_that_have_ended_do_not_count_against_the_limit,
         the_page_has_three_languages_and_no_external_content,
         a_failed_sign_in_for_the_page_is_an_error_without_a_link;
     hostile: a_callback_is_valid_once_in_its_own_browser_for_ten_minutes,

@@ -214,6 +214,22 @@ pub(crate) async fn grants_cannot_be_revoked_by_another_site_browser_or_person()
     let page = open(&world, &own, "ada").await;
     let (form, handle) = (form_of(&page), handles(&page).remove(0));
     let foreign = form_of(&{
+#[tokio::test]
+pub(crate) async fn grants_that_have_ended_do_not_count_against_the_limit() {
+    let world = World::new().await;
+    let browser = Browser::default();
+    let first = grant(&world, &browser, &authorization_query(&[]), "ada").await;
+    for _ in 0..100 {
+        world.pass(10);
+        // A program on loopback that signs out each time.
+        let other = grant(&world, &browser, &native_query(), "ada").await;
+        assert_eq!(world.post("/revoke", &[("client_id", NATIVE), ("token", &other)]).await.0, StatusCode::OK);
+    }
+
+    assert_eq!(handles(&open(&world, &browser, "ada").await).len(), 1);
+    assert!(refresh(&world, &first, CLIENT).await["access_token"].is_string());
+}
+
         grant(&world, &other, &authorization_query(&[]), "mallory").await;
         open(&world, &other, "mallory").await
     });
