@@ -71,10 +71,18 @@ impl Grants {
 
     /// Revokes the grant of a person whom the identity provider no longer signs in. Returns the error for the client.
     pub(crate) async fn fail_check(&self, issuer: &str, check: &DueCheck) -> GrantError {
-        let owner = Principal::new(issuer, &check.subject);
-        match self.store.delete(&row(&owner, &check.grant)).await {
+        match self.end_checked(issuer, check).await {
             Ok(()) => INVALID_TOKEN.into(),
-            Err(error) => error.into(),
+            Err(error) => error,
+        }
+    }
+
+    async fn end_checked(&self, issuer: &str, check: &DueCheck) -> Result<(), GrantError> {
+        let owner = Principal::new(issuer, &check.subject);
+        let id = row(&owner, &check.grant);
+        match self.read(&id).await? {
+            Some((grant, _)) => self.end(&owner, &id, &grant).await,
+            None => Ok(()),
         }
     }
 }

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
 use mcp_authorization_server::{DocumentSource, FetchedDocument};
+use mcp_testing::IssuerResponse;
 use serde_json::{Value, json};
 
 use crate::support::{
@@ -109,7 +110,8 @@ async fn is_approved(world: &World, browser: &Browser, query: &str) -> bool {
 
 #[tokio::test]
 pub(crate) async fn each_revocation_of_a_grant_withdraws_all_approvals_of_the_client() {
-    const WAYS: [&str; 6] = ["none", "endpoint", "refresh token reuse", "code reuse", "all", "expiry"];
+    const WAYS: [&str; 7] =
+        ["none", "endpoint", "refresh token reuse", "code reuse", "identity provider", "all", "expiry"];
     for way in WAYS {
         let world = World::new().await;
         let browser = Browser::default();
@@ -129,6 +131,12 @@ pub(crate) async fn each_revocation_of_a_grant_withdraws_all_approvals_of_the_cl
             }
             "code reuse" => {
                 world.post("/token", &code_request(&code)).await;
+            }
+            "identity provider" => {
+                let error = json!({ "error": "invalid_grant" }).to_string();
+                world.upstream.set_response("/token", IssuerResponse::Failure(400, error));
+                world.pass(60 * 60);
+                refresh(&world, token, CLIENT).await;
             }
             "all" => world.server.revoke_all(std::time::SystemTime::now()).await.unwrap(),
             "expiry" => world.pass(30 * 24 * 60 * 60),
@@ -207,14 +215,6 @@ pub(crate) async fn the_number_of_grants_of_a_person_is_limited() {
 }
 
 #[tokio::test]
-pub(crate) async fn grants_cannot_be_revoked_by_another_site_browser_or_person() {
-    let world = World::new().await;
-    let (own, other) = (Browser::default(), Browser::default());
-    let token = grant(&world, &own, &authorization_query(&[]), "ada").await;
-    let page = open(&world, &own, "ada").await;
-    let (form, handle) = (form_of(&page), handles(&page).remove(0));
-    let foreign = form_of(&{
-#[tokio::test]
 pub(crate) async fn grants_that_have_ended_do_not_count_against_the_limit() {
     let world = World::new().await;
     let browser = Browser::default();
@@ -230,6 +230,14 @@ pub(crate) async fn grants_that_have_ended_do_not_count_against_the_limit() {
     assert!(refresh(&world, &first, CLIENT).await["access_token"].is_string());
 }
 
+#[tokio::test]
+pub(crate) async fn grants_cannot_be_revoked_by_another_site_browser_or_person() {
+    let world = World::new().await;
+    let (own, other) = (Browser::default(), Browser::default());
+    let token = grant(&world, &own, &authorization_query(&[]), "ada").await;
+    let page = open(&world, &own, "ada").await;
+    let (form, handle) = (form_of(&page), handles(&page).remove(0));
+    let foreign = form_of(&{
         grant(&world, &other, &authorization_query(&[]), "mallory").await;
         open(&world, &other, "mallory").await
     });
