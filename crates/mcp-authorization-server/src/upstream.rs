@@ -78,9 +78,12 @@ pub enum UpstreamError {
     /// The ID token is not valid.
     #[error("the ID token is not valid")]
     IdToken(#[source] VerifyError),
-    /// The ID token belongs to another sign-in, or to another client.
-    #[error("the ID token is not for this sign-in: {0}")]
-    OtherSignIn(&'static str),
+    /// The ID token belongs to another sign-in: the code may be that of another one.
+    #[error("the ID token is not for this sign-in: its nonce is missing or another one")]
+    OtherSignIn,
+    /// The ID token belongs to another client, or is not usable.
+    #[error("the ID token is not for this client: {0}")]
+    OtherClient(&'static str),
 }
 
 /// Random values of one sign-in.
@@ -101,6 +104,9 @@ struct Metadata {
     code_challenge_methods_supported: Vec<String>,
     #[serde(default)]
     scopes_supported: Vec<String>,
+    /// Whether each authorization response has `iss` (RFC 9207).
+    #[serde(default)]
+    authorization_response_iss_parameter_supported: bool,
 }
 
 #[derive(Deserialize)]
@@ -196,6 +202,18 @@ impl Upstream {
         ];
         parameters.extend(more.iter().map(|(name, value)| (*name, Some(*value))));
         Ok(append(&metadata.authorization_endpoint, &parameters))
+    }
+
+    /// Whether a response with this parameter `iss` is one of the provider (RFC 9207, section 2.4). Without metadata, a missing `iss` says
+    /// nothing.
+    pub(crate) async fn has_sent(&self, iss: Option<&str>, now: SystemTime, deadline: Option<Instant>) -> bool {
+        match iss {
+            Some(iss) => iss == self.issuer(),
+            None => {
+                let metadata = self.metadata(now, deadline).await;
+                metadata.map_or(true, |own| !own.authorization_response_iss_parameter_supported)
+            }
+        }
     }
 
     /// Redeems a code, and returns the person of the verified ID token.
@@ -307,7 +325,7 @@ impl Upstream {
         let text = |name: &str| person.claims.get(name).and_then(Value::as_str);
         let is_own = text("nonce").is_some_and(|own| verify_slices_are_equal(own.as_bytes(), nonce.as_bytes()).is_ok());
         if !is_own {
-            return Err(UpstreamError::OtherSignIn("its nonce is missing or another one"));
+            return Err(UpstreamError::OtherSignIn);
         }
         self.check_client(person)
     }
@@ -319,10 +337,10 @@ impl Upstream {
             _ => true,
         };
         if !is_audience || text("azp").is_some_and(|own| own != self.config.client_id) {
-            return Err(UpstreamError::OtherSignIn("it was issued to another client"));
+            return Err(UpstreamError::OtherClient("it was issued to another client"));
         }
         if person.subject.len() > MAX_SUBJECT_BYTES {
-            return Err(UpstreamError::OtherSignIn("its subject is too long"));
+            return Err(UpstreamError::OtherClient("its subject is too long"));
         }
         Ok(())
     }

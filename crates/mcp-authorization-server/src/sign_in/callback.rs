@@ -48,8 +48,8 @@ impl AuthorizationServer {
         let state = parameters.get("state").filter(|state| state.len() == STATE_LENGTH).ok_or(PageError::Expired)?;
         let browser = Browser::of(request.headers()).ok_or(PageError::Cookies)?;
         let SignIn { target, nonce, code_verifier, .. } = self.sign_ins.take(state, &browser).await?;
-        // A response of another provider (RFC 9207, section 2.4).
-        if parameters.get("iss").is_some_and(|iss| iss != self.sign_ins.upstream.issuer()) {
+        // A response of another provider.
+        if !self.sign_ins.upstream.has_sent(parameters.get("iss"), context.now, context.deadline).await {
             tracing::warn!("a response came from another issuer than the identity provider");
             let error = OAuthError::new(ErrorCode::ServerError, "the sign-in failed at the identity provider");
             return target.reject(error, context);
@@ -66,6 +66,12 @@ impl AuthorizationServer {
         let upstream = &self.sign_ins.upstream;
         let person = match upstream.person(code, &secrets, &callback, context.now, context.deadline).await {
             Ok(person) => person,
+            // The browser chooses the code, which may be that of another sign-in.
+            Err(UpstreamError::OtherSignIn) => {
+                tracing::warn!("the ID token of a code is not for its sign-in");
+                let error = OAuthError::new(ErrorCode::ServerError, "the code is not for this sign-in: start it again");
+                return target.reject(error, context);
+            }
             Err(error) => return target.fail(upstream_error(&error), context),
         };
         match target {
@@ -202,7 +208,7 @@ pub(super) fn upstream_error(error: &UpstreamError) -> OAuthError {
             unavailable("the sign-in at the identity provider failed", error)
         }
         UpstreamError::Rejected => OAuthError::new(ErrorCode::AccessDenied, "the sign-in has expired: start it again"),
-        UpstreamError::IdToken(_) | UpstreamError::OtherSignIn(_) => {
+        UpstreamError::IdToken(_) | UpstreamError::OtherSignIn | UpstreamError::OtherClient(_) => {
             internal("the identity provider returned an invalid ID token", error)
         }
     }

@@ -48,6 +48,7 @@ on_databases! {
         malformed_callbacks_are_rejected,
         a_response_of_another_issuer_is_a_mix_up,
         id_tokens_of_other_sign_ins_clients_and_issuers_are_rejected,
+        a_response_without_the_issuer_that_the_provider_always_sends_is_a_mix_up,
         responses_of_a_broken_identity_provider_are_errors,
         consent_cannot_be_given_by_another_site_or_browser,
         approvals_of_another_browser_or_client_are_not_used,

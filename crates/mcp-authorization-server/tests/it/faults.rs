@@ -31,6 +31,14 @@ async fn no_caller_causes_a_fault_of_the_server() {
         let body = Bytes::from_static(br#"{"redirect_uris":["http://localhost/"]}"#);
         let request = Request::post("/register").header("content-type", "application/json").body(body).unwrap();
         last = Some(world.send_from(1, request).await);
+    // The code of another sign-in, at an identity provider that ignores the challenge.
+    let browser = Browser::default();
+    let page = browser.get(&world, &format!("/authorize?{}", authorization_query(&[]))).await;
+    let upstream = location(&browser.decide(&world, &page, "approve").await);
+    world.signs_in(&"A".repeat(43), |_| {});
+    let callback = format!("/callback?code=c&state={}", parameter(&upstream, "state"));
+    let injected = browser.get(&world, &callback).await;
+    assert_eq!(injected.status(), StatusCode::BAD_REQUEST, "{}", text(&injected));
     }
     let last = last.unwrap();
     assert_eq!(last.status(), StatusCode::TOO_MANY_REQUESTS, "{}", text(&last));

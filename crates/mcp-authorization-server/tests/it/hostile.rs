@@ -98,6 +98,31 @@ pub(crate) async fn a_response_of_another_issuer_is_a_mix_up() {
 }
 
 #[tokio::test]
+pub(crate) async fn a_response_without_the_issuer_that_the_provider_always_sends_is_a_mix_up() {
+    let world = World::new().await;
+    let metadata = json!({
+        "issuer": world.upstream.issuer(), "jwks_uri": world.upstream.keys_url(),
+        "authorization_endpoint": format!("{}/authorize", world.upstream.origin()),
+        "token_endpoint": format!("{}/token", world.upstream.origin()),
+        "authorization_response_iss_parameter_supported": true,
+    });
+    world.upstream.set_response("/.well-known/openid-configuration", IssuerResponse::json(&metadata));
+    let iss = encode(&[("iss", world.upstream.issuer())]);
+    for (parameter_of_issuer, is_accepted) in [(String::new(), false), (format!("&{iss}"), true)] {
+        let browser = Browser::default();
+        let upstream = approved(&world, &browser).await;
+        world.signs_in(&parameter(&upstream, "nonce"), |_| {});
+
+        let response = browser.get(&world, &format!("{}{parameter_of_issuer}", callback(&upstream))).await;
+
+        match is_accepted {
+            true => assert!(has_parameter(&location(&response), "code")),
+            false => assert_eq!(parameter(&link(&response), "error"), "server_error"),
+        }
+    }
+}
+
+#[tokio::test]
 pub(crate) async fn id_tokens_of_other_sign_ins_clients_and_issuers_are_rejected() {
     let world = World::new().await;
     let browser = Browser::default();
