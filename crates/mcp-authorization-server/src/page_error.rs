@@ -35,8 +35,10 @@ pub(crate) enum PageError {
     Expired,
     Cookies,
     Limited,
-    /// Logged.
+    /// A fault of this server. Logged.
     Internal,
+    /// The store, or the source of a setting, is not available. Logged.
+    Unavailable,
 }
 
 /// The result of a step: a page in place of a response.
@@ -67,6 +69,7 @@ impl PageError {
             Self::Cookies => (StatusCode::BAD_REQUEST, texts.error_cookies, None),
             Self::Limited => (StatusCode::TOO_MANY_REQUESTS, texts.error_limited, None),
             Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, texts.error_internal, None),
+            Self::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, texts.error_internal, None),
         };
         let link = match &self {
             Self::Client { url, .. } => Some(url.as_str()),
@@ -86,29 +89,31 @@ pub(crate) fn page_of_client_error(error: ClientError) -> PageError {
             PageError::Document
         }
         ClientError::Limited => PageError::Limited,
-        ClientError::Store(_) | ClientError::Internal => {
-            client_error(error);
-            PageError::Internal
-        }
+        ClientError::Store(_) | ClientError::Internal => page_of_logged(&client_error(error)),
     }
 }
 
 pub(crate) fn page_of_store(error: StoreError) -> PageError {
-    unavailable("the store of sign-ins failed", &error);
-    PageError::Internal
+    page_of_logged(&unavailable("the store of sign-ins failed", &error))
 }
 
 pub(crate) fn page_of(what: &'static str, error: &BoxError) -> PageError {
-    unavailable(what, error.as_ref());
-    PageError::Internal
+    page_of_logged(&unavailable(what, error.as_ref()))
 }
 
 pub(crate) fn page_of_grant(error: GrantError) -> PageError {
-    grant_error(error);
-    PageError::Internal
+    page_of_logged(&grant_error(error))
 }
 
 pub(crate) fn page_of_internal(error: &(dyn std::error::Error + 'static)) -> PageError {
     internal("a sign-in failed", error);
     PageError::Internal
+}
+
+/// The page of an error that was logged when it was created.
+fn page_of_logged(error: &OAuthError) -> PageError {
+    match error.code {
+        ErrorCode::TemporarilyUnavailable => PageError::Unavailable,
+        _ => PageError::Internal,
+    }
 }
