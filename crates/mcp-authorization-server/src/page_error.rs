@@ -35,6 +35,11 @@ pub(crate) enum PageError {
     Expired,
     Cookies,
     Limited,
+    /// The person has none of the requested scopes. The page has a link to this URL of the client.
+    Account {
+        error: OAuthError,
+        url: String,
+    },
     /// A fault of this server. Logged.
     Internal,
     /// The store, or the source of a setting, is not available. Logged.
@@ -68,11 +73,12 @@ impl PageError {
             Self::Expired => (StatusCode::BAD_REQUEST, texts.error_expired, None),
             Self::Cookies => (StatusCode::BAD_REQUEST, texts.error_cookies, None),
             Self::Limited => (StatusCode::TOO_MANY_REQUESTS, texts.error_limited, None),
+            Self::Account { error, .. } => (StatusCode::FORBIDDEN, texts.error_account, Some(error.description)),
             Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, texts.error_internal, None),
             Self::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, texts.error_internal, None),
         };
         let link = match &self {
-            Self::Client { url, .. } => Some(url.as_str()),
+            Self::Client { url, .. } | Self::Account { url, .. } => Some(url.as_str()),
             Self::Callback { url, .. } => url.as_deref(),
             _ => None,
         };

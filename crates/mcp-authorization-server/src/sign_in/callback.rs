@@ -102,7 +102,10 @@ impl AuthorizationServer {
         };
         let scopes = resource.permitted_scopes(&own.scopes, &person.principal);
         if scopes.is_empty() && !own.scopes.is_empty() {
-            return fail(&OAuthError::new(ErrorCode::AccessDenied, "the account has none of the requested scopes"));
+            let error = OAuthError::new(ErrorCode::AccessDenied, "the account has none of the requested scopes");
+            // Another account may have some. The client cannot say so in the language of the person.
+            let url = own.error_redirect(&error, context.issuer);
+            return Err(PageError::Account { error, url });
         }
         let subject = subject(self.sign_ins.upstream.issuer(), &person.principal.subject);
         let upstream_token = person.refresh_token.map(|own| own.0);
