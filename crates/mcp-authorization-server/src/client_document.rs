@@ -132,7 +132,7 @@ pub(crate) fn check_url(client_id: &str) -> Result<(), OAuthError> {
         return Ok(());
     }
     Err(OAuthError::new(
-        ErrorCode::InvalidClient,
+        ErrorCode::InvalidClientMetadata,
         "a client_id that is a URL must be https in lower case with a path, without query, fragment and dot segments",
     ))
 }
@@ -150,7 +150,7 @@ fn is_dot_segment(segment: &str) -> bool {
 /// When it is not JSON, its `client_id` is not its URL, no redirect URI is allowed, or the client always authenticates by a secret or
 /// a key.
 pub(crate) fn parse(client_id: &str, body: &[u8]) -> Result<Client, OAuthError> {
-    let invalid = |description| OAuthError::new(ErrorCode::InvalidClient, description);
+    let invalid = |description| OAuthError::new(ErrorCode::InvalidClientMetadata, description);
     if body.len() > MAX_DOCUMENT_BYTES {
         return Err(invalid("the metadata document of the client is too large"));
     }
@@ -321,7 +321,7 @@ mod tests {
         ] {
             let error = parse(ID, body.as_bytes()).unwrap_err();
 
-            assert_eq!(error.code, ErrorCode::InvalidClient, "{}", &body[..body.len().min(200)]);
+            assert_eq!(error.code, ErrorCode::InvalidClientMetadata, "{}", &body[..body.len().min(200)]);
         }
     }
 

@@ -185,8 +185,8 @@ impl Clients {
     ///
     /// # Errors
     ///
-    /// [`ErrorCode::InvalidClient`] when the client is unknown, or its document is invalid; when the document cannot be fetched, too
-    /// many are, or the store fails.
+    /// [`ErrorCode::InvalidClient`] when the client is unknown, [`ErrorCode::InvalidClientMetadata`] when its document is invalid; when the
+    /// document cannot be fetched, too many are, or the store fails.
     pub async fn find(
         &self,
         client_id: &str,

@@ -139,7 +139,7 @@ async fn an_invalid_document_is_not_cached() {
 
     for id in [other, "https://app.example/../client.json", "https://app.example"] {
         let error = setup.clients.find(id, None, at(5), None).await.unwrap_err();
-        assert!(matches!(error, ClientError::OAuth(own) if own.code == ErrorCode::InvalidClient), "{id}");
+        assert!(matches!(error, ClientError::OAuth(own) if own.code == ErrorCode::InvalidClientMetadata), "{id}");
     }
     // The URLs that are malformed were not fetched.
     assert_eq!(setup.fetches.load(Ordering::SeqCst), 1);

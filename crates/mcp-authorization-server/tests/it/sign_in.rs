@@ -9,8 +9,8 @@ use mcp_testing::IssuerResponse;
 use serde_json::{Value, json};
 
 use crate::support::{
-    Browser, CALLBACK, CLIENT, NATIVE, RESOURCE, World, authorization_query, code_request, encode, has_parameter,
-    header_text, link, location, parameter, text,
+    Browser, CALLBACK, CLIENT, FORGED, NATIVE, RESOURCE, World, authorization_query, code_request, encode,
+    has_parameter, header_text, link, location, parameter, text,
 };
 
 #[tokio::test]
@@ -273,6 +273,24 @@ pub(crate) async fn scopes_are_those_of_the_persons_claims() {
                 assert_eq!(parameter(&url, "error"), "access_denied");
             }
         }
+    }
+}
+
+#[tokio::test]
+pub(crate) async fn the_page_of_an_invalid_document_has_the_reason() {
+    let world = World::new().await;
+    for (number, expected) in [
+        (1, "the metadata document of the client is malformed"),
+        (7, "the client_id in the metadata document is not its URL"),
+        (12, "the metadata document must have no client_secret"),
+        (13, "redirect_uris has no https URL"),
+    ] {
+        let client = format!("{FORGED}{number}");
+        let query = authorization_query(&[("client_id", Some(&client))]);
+        let page = Browser::default().get(&world, &format!("/authorize?{query}")).await;
+
+        assert_eq!(page.status(), StatusCode::BAD_REQUEST);
+        assert!(text(&page).contains(expected), "{}", text(&page));
     }
 }
 
