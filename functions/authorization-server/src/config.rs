@@ -175,8 +175,23 @@ fn resources(env: &Env) -> Result<Source<Resources>, InitError> {
 
 fn clients(env: &Env) -> Result<Vec<ConfiguredClient>, InitError> {
     let Some(text) = env.get(CLIENTS) else { return Ok(Vec::new()) };
-    json::read(text, Budget::of(text))
-        .map_err(|error| InitError::new(format!("{CLIENTS} is not a JSON array of clients")).with_source(error))
+    let clients: Vec<ConfiguredClient> = json::read(text, Budget::of(text))
+        .map_err(|error| InitError::new(format!("{CLIENTS} is not a JSON array of clients")).with_source(error))?;
+    for (index, own) in clients.iter().enumerate() {
+        if own.id.is_empty() || clients[..index].iter().any(|other| other.id == own.id) {
+            return Err(InitError::new(format!("{CLIENTS} has a client without an id, or two with the same id")));
+        }
+        if own.secret_sha256.as_deref().is_some_and(|digest| !is_sha256(digest)) {
+            let expected = "a SHA-256 digest in Base64url without padding, of 43 characters";
+            return Err(InitError::new(format!("{CLIENTS} has a secret_sha256 that is not {expected}")));
+        }
+    }
+    Ok(clients)
+}
+
+/// Whether a text is a SHA-256 digest in Base64url.
+fn is_sha256(text: &str) -> bool {
+    text.len() == 43 && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
 }
 
 fn registration(env: &Env) -> Result<RegistrationPolicy, InitError> {

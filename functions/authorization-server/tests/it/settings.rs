@@ -43,6 +43,28 @@ fn an_invalid_setting_is_named_with_the_expected_value_and_without_a_secret() {
         ("AUTHORIZATION_RESOURCES", r#"[{"url":"http://mcp.example/mcp","name":"Events"}]"#, "is invalid"),
         ("AUTHORIZATION_RESOURCES_PATH", "/authorization/resources", "set one of"),
         ("AUTHORIZATION_CLIENTS", r#"{"id":"portal"}"#, "a JSON array of clients"),
+        ("AUTHORIZATION_CLIENTS", r#"[{"id":"","name":"Portal","redirect_uris":[]}]"#, "without an id"),
+        (
+            "AUTHORIZATION_CLIENTS",
+            r#"[{"id":"a","name":"A","redirect_uris":[]},{"id":"a","name":"B","redirect_uris":[]}]"#,
+            "the same id",
+        ),
+        // The digest in hexadecimal, with padding, and in the other alphabet.
+        (
+            "AUTHORIZATION_CLIENTS",
+            r#"[{"id":"a","name":"A","redirect_uris":[],"secret_sha256":"1ec1c26b50d5d3c58d9583181af8076655fe00756bf7285940ba3670f99fcba0"}]"#,
+            "in Base64url",
+        ),
+        (
+            "AUTHORIZATION_CLIENTS",
+            r#"[{"id":"a","name":"A","redirect_uris":[],"secret_sha256":"HsHCa1DV08WNlYMYGvgHZlX-AHVr9yhZQLo2cPmfy6A="}]"#,
+            "in Base64url",
+        ),
+        (
+            "AUTHORIZATION_CLIENTS",
+            r#"[{"id":"a","name":"A","redirect_uris":[],"secret_sha256":"HsHCa1DV08WNlYMYGvgHZlX+AHVr9yhZQLo2cPmfy6A"}]"#,
+            "in Base64url",
+        ),
         ("AUTHORIZATION_REGISTRATION", "yes", "`known`, `off` or `open`"),
         ("MCP_PUBLIC_URL", "https://login.example.com/oauth", "must have no path"),
         ("MCP_AUTH", "iam", "remove MCP_AUTH"),
