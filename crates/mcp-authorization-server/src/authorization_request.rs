@@ -55,7 +55,7 @@ pub(crate) fn client_id(parameters: &Parameters) -> Result<&str, OAuthError> {
     let invalid = |description| Err(OAuthError::new(ErrorCode::InvalidRequest, description));
     match parameters.get("client_id") {
         // A repeated name may be that of the client or of the redirect URI, whose values are ambiguous then.
-        _ if matches!(parameters.repeated(), Some("client_id" | "redirect_uri")) => {
+        _ if parameters.is_repeated("client_id") || parameters.is_repeated("redirect_uri") => {
             invalid("client_id or redirect_uri occurs twice")
         }
         None => invalid("the parameter client_id is missing"),

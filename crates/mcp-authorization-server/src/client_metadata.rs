@@ -1,5 +1,7 @@
 //! Client metadata (RFC 7591, section 2), of metadata documents and of registration requests.
 
+use std::ops::RangeInclusive;
+
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -9,6 +11,28 @@ use crate::{ErrorCode, OAuthError, RedirectUri};
 const MAX_REDIRECT_URIS: usize = 20;
 /// Maximum length of a name, in characters.
 const MAX_NAME_CHARS: usize = 100;
+/// Characters that are invisible or change the order of others: `Default_Ignorable_Code_Point` of Unicode 17, separators of lines, format
+/// characters of annotations, and the empty Braille pattern.
+const INVISIBLE: [RangeInclusive<char>; 18] = [
+    '\u{ad}'..='\u{ad}',
+    '\u{34f}'..='\u{34f}',
+    '\u{61c}'..='\u{61c}',
+    '\u{115f}'..='\u{1160}',
+    '\u{17b4}'..='\u{17b5}',
+    '\u{180b}'..='\u{180f}',
+    '\u{200b}'..='\u{200f}',
+    '\u{2028}'..='\u{202e}',
+    '\u{2060}'..='\u{206f}',
+    '\u{2800}'..='\u{2800}',
+    '\u{3164}'..='\u{3164}',
+    '\u{fe00}'..='\u{fe0f}',
+    '\u{feff}'..='\u{feff}',
+    '\u{ffa0}'..='\u{ffa0}',
+    '\u{fff0}'..='\u{fffb}',
+    '\u{1bca0}'..='\u{1bca3}',
+    '\u{1d173}'..='\u{1d17a}',
+    '\u{e0000}'..='\u{e0fff}',
+];
 
 /// Client metadata as received. Other members are ignored.
 #[derive(Debug, Deserialize)]
@@ -79,15 +103,7 @@ impl ClientMetadata {
 /// Returns a name for people: without control characters and characters that change the order of others or are invisible, at most 100
 /// characters. `None` if nothing is left.
 fn display_name(text: &str) -> Option<String> {
-    let is_visible = |own: &char| {
-        !own.is_control()
-            && !matches!(
-                *own,
-                '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{180e}' | '\u{200b}'..='\u{200f}'
-            )
-            && !matches!(*own, '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}')
-            && !matches!(*own, '\u{e0000}'..='\u{e0fff}')
-    };
+    let is_visible = |own: &char| !own.is_control() && !INVISIBLE.iter().any(|range| range.contains(own));
     let text: String = text.chars().filter(is_visible).take(MAX_NAME_CHARS).collect();
     let text = text.trim();
     (!text.is_empty()).then(|| text.to_owned())
@@ -112,6 +128,9 @@ mod tests {
 
         assert_eq!(named(" Claude\u{202e}\u{0}\u{200b}\n Code ").as_deref(), Some("Claude Code"));
         assert_eq!(named("\u{feff}\r\n\u{2066}"), None);
+        for invisible in "\u{17b4}\u{180b}\u{180f}\u{2800}\u{fe0f}\u{ffa0}\u{fff0}\u{1bca0}\u{1d173}\u{e0001}".chars() {
+            assert_eq!(named(&invisible.to_string()), None, "{invisible:?}");
+        }
         assert_eq!(named(&"é".repeat(200)).unwrap().chars().count(), 100);
     }
 

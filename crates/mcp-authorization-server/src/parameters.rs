@@ -15,8 +15,8 @@ const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Parameters {
     values: BTreeMap<String, String>,
-    /// The first name that occurs more than once.
-    repeated: Option<String>,
+    /// The names that occur more than once, in the order of their second values.
+    repeated: Vec<String>,
 }
 
 /// Why a query or form body was rejected.
@@ -52,7 +52,7 @@ impl Parameters {
             let name = decode(halves.next().unwrap_or_default())?;
             let value = decode(halves.next().unwrap_or_default())?;
             if own.values.insert(name.clone(), value).is_some() {
-                own.repeated.get_or_insert(name);
+                own.repeated.push(name);
             }
         }
         Ok(own)
@@ -65,7 +65,12 @@ impl Parameters {
 
     /// Returns the first name that occurs more than once.
     pub fn repeated(&self) -> Option<&str> {
-        self.repeated.as_deref()
+        self.repeated.first().map(String::as_str)
+    }
+
+    /// Whether a name occurs more than once.
+    pub(crate) fn is_repeated(&self, name: &str) -> bool {
+        self.repeated.iter().any(|own| own == name)
     }
 }
 

@@ -102,6 +102,8 @@ fn errors_of_client_and_redirect_uri_are_never_redirected() {
         twice("redirect_uri", "https://app.example/callback"),
         twice("redirect_uri", "https://evil.example"),
         twice("client_id", "other"),
+        twice("state", "x&client_id=other"),
+        twice("scope", "x&redirect_uri=https://app.example/other?tenant=1"),
         // Another error is no reason to redirect.
         query(&[("redirect_uri", Some("https://evil.example/")), ("response_type", Some("token"))]),
     ] {
