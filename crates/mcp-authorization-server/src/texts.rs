@@ -16,7 +16,7 @@ impl Language {
         let text = headers.get(header::ACCEPT_LANGUAGE).and_then(|own| own.to_str().ok()).unwrap_or_default();
         let ranges = text.split(',').take(20).filter_map(|range| {
             let mut parts = range.split(';').map(str::trim);
-            let tag = parts.next()?.get(..2)?.to_ascii_lowercase();
+            let tag = parts.next()?.split('-').next()?.to_ascii_lowercase();
             let quality: f32 = parts.next().and_then(|own| own.strip_prefix("q=")?.parse().ok()).unwrap_or(1.0);
             let language = match tag.as_str() {
                 "en" => Self::English,
@@ -218,6 +218,8 @@ mod tests {
             ("pt;q=0, es;q=x", Language::Spanish),
             ("fr", Language::English),
             ("*", Language::English),
+            // Estonian, by the code of three letters.
+            ("est, pt;q=0.5", Language::Portuguese),
             ("ES;q=0.3, PT;q=0.7", Language::Portuguese),
             ("p\u{e9}", Language::English),
         ] {
