@@ -327,6 +327,28 @@ async fn a_refresh_is_bound_to_client_resource_and_scopes() {
 }
 
 #[tokio::test]
+async fn a_used_token_is_bound_as_the_newest_one_within_the_grace_period() {
+    let store = TestStore::new();
+    let grants = store.grants();
+    let used = token_of(&grants, store.now()).await;
+    let newest = refresh(&grants, &used, store.now()).await.unwrap();
+    let of = |url| TokenRequest { resource: Some(url), ..of_client() };
+
+    for (request, scope, expected) in [
+        (TokenRequest { client_id: "other", ..of_client() }, None, ErrorCode::InvalidGrant),
+        (of("https://other.example/mcp"), None, ErrorCode::InvalidTarget),
+        (of_client(), Some("read admin"), ErrorCode::InvalidScope),
+    ] {
+        assert_error(grants.refresh(ISSUER, &used, &request, scope, store.now()).await, expected);
+    }
+    let fewer = grants.refresh(ISSUER, &used, &of_client(), Some("read"), store.now()).await.unwrap();
+
+    assert_eq!(fewer.scopes, ["read"]);
+    let all = grants.refresh(ISSUER, &newest, &of_client(), None, store.now()).await.unwrap();
+    assert_eq!(all.scopes, ["read", "write"]);
+}
+
+#[tokio::test]
 async fn a_grant_ends_without_use_and_after_its_total_lifetime() {
     const DAY: u64 = 24 * 60 * 60;
     let store = TestStore::new();
