@@ -16,6 +16,7 @@ from moto.cloudformation.models import cloudformation_backends
 from moto.secretsmanager.models import secretsmanager_backends
 from small_stacks import archive, run
 from test_dsql_stack import configuration, statements
+from test_live_rights import readable
 
 register()
 NAME = "authorization-server"
@@ -24,6 +25,7 @@ CLUSTER = STAND_INS["AWS::DSQL::Cluster"]["ResourceArn"]
 URL = STAND_INS["AWS::Lambda::Url"]["FunctionUrl"].rstrip("/")
 PARAMETER = f"arn:aws:ssm:{REGION}:{ACCOUNT}:parameter"
 SECRET = f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:upstream-AbCdEf"
+OTHER_SECRET = f"{SECRET}-2"
 KEYS = STAND_INS["AWS::SecretsManager::Secret"]["Id"]
 PARAMETERS = {
     "UpstreamIssuer": "https://accounts.example", "UpstreamProvider": "cognito", "UpstreamClientId": "1a2b", "UpstreamSecretArn": SECRET,
@@ -165,6 +167,35 @@ def test_a_version_without_metadata_serves_no_request(deploy, answer, expected):
 
     assert "version 2 failed its check" in refused.stderr and expected in refused.stderr
     assert aws_versions.traffic(NAME) == {"1": 1}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "resources"),
+    [
+        ({}, {"UpstreamSecretArn": OTHER_SECRET}, (SECRET, OTHER_SECRET)),
+        ({"ResourcesPath": "/mcp/a"}, {"ResourcesPath": "/mcp/b"}, (f"{PARAMETER}/mcp/a", f"{PARAMETER}/mcp/b")),
+        ({}, {"ResourcesPath": "/mcp/b"}, (f"{PARAMETER}/{NAME}/resources", f"{PARAMETER}/mcp/b")),
+        ({"ResourcesPath": "/mcp/a"}, {"ResourcesPath": ""}, (f"{PARAMETER}/mcp/a", f"{PARAMETER}/{NAME}/resources")),
+    ],
+)
+def test_the_live_version_keeps_its_secret_and_parameters_until_another_one_serves(deploy, before, after, resources):
+    (old, new), seen = resources, []
+    deploy(**before)
+    assert old in readable(NAME) and new not in readable(NAME)
+
+    def answer(function, event, status):
+        seen.append(readable(NAME))
+        return metadata(function, event, status)
+
+    # The first update was made, and the new version fails its check.
+    aws_versions.answering[0] = lambda function, event: answer(function, event, 503)
+    deploy(code=1, **after)
+    assert aws_versions.traffic(NAME) == {"1": 1} and {old, new} <= seen[-1] & readable(NAME)
+
+    aws_versions.answering[0] = lambda function, event: answer(function, event, 200)
+    deploy(**after)
+    assert "1" not in aws_versions.traffic(NAME) and {old, new} <= seen[-1]
+    assert new in readable(NAME) and old not in readable(NAME)
 
 
 def rotations():
