@@ -382,8 +382,10 @@ impl Grants {
     }
 }
 
-const INVALID_CODE: OAuthError =
-    OAuthError::new(ErrorCode::InvalidGrant, "the code is invalid, expired, used, or issued for another request");
+const INVALID_CODE: OAuthError = OAuthError::new(
+    ErrorCode::InvalidGrant,
+    "the code is invalid, expired or used, or its client, redirect_uri or code_verifier is another one",
+);
 const INVALID_TOKEN: OAuthError = OAuthError::new(
     ErrorCode::InvalidGrant,
     "the refresh token is invalid, expired, used, revoked, or of another client",

@@ -50,7 +50,7 @@ pub(crate) enum PageError {
 pub(crate) type Step<T> = Result<T, PageError>;
 
 impl PageError {
-    /// Renders the page.
+    /// Renders the page. The error is an extension of the response, for the log.
     pub(crate) fn page(self, language: Language) -> HttpResponse {
         let texts: &Texts = language.texts();
         let (status, text, detail) = match &self {
@@ -82,7 +82,28 @@ impl PageError {
             Self::Callback { url, .. } => url.as_deref(),
             _ => None,
         };
-        ErrorPage { status, language, text, detail, link }.render()
+        let mut response = ErrorPage { status, language, text, detail, link }.render();
+        response.extensions_mut().insert(self.into_error());
+        response
+    }
+
+    fn into_error(self) -> OAuthError {
+        match self {
+            Self::Request(error)
+            | Self::Client { error, .. }
+            | Self::Callback { error, .. }
+            | Self::SignIn(error)
+            | Self::Account { error, .. } => error,
+            Self::UnknownClient => OAuthError::new(ErrorCode::InvalidClient, "the client is not registered"),
+            Self::Document => OAuthError::new(ErrorCode::InvalidClient, "its metadata document could not be fetched"),
+            Self::Expired => OAuthError::new(ErrorCode::InvalidRequest, "the sign-in has expired, or was completed"),
+            Self::Cookies => OAuthError::new(ErrorCode::InvalidRequest, "the cookie of the browser is missing"),
+            Self::Limited => OAuthError::new(ErrorCode::TemporarilyUnavailable, "a limit of requests was reached"),
+            Self::Internal => OAuthError::new(ErrorCode::ServerError, "a fault, which has a log event of its own"),
+            Self::Unavailable => {
+                OAuthError::new(ErrorCode::TemporarilyUnavailable, "an outage, which has a log event of its own")
+            }
+        }
     }
 }
 

@@ -224,7 +224,10 @@ impl Resource {
         let requested: BTreeSet<&str> = scope.split(' ').filter(|name| !name.is_empty()).collect();
         let known: Vec<_> = names.filter(|name| requested.contains(name.as_str())).cloned().collect();
         match known.is_empty() && !self.scopes.is_empty() {
-            true => Err(OAuthError::new(ErrorCode::InvalidScope, "the resource has none of the requested scopes")),
+            true => Err(OAuthError::new(
+                ErrorCode::InvalidScope,
+                "the MCP server has none of the requested scopes: request those of scopes_supported in its metadata",
+            )),
             false => Ok(known),
         }
     }
@@ -234,6 +237,16 @@ impl Resource {
         let mapped = self.claims.iter().filter(|mapping| mapping.applies_to(person)).flat_map(|own| &own.scopes);
         let permitted: BTreeSet<&String> = self.everyone.iter().chain(mapped).collect();
         scopes.iter().filter(|scope| permitted.contains(scope)).cloned().collect()
+    }
+
+    /// Returns the names of mapped claims that the ID token of a person does not have. `email` counts as absent if it is not verified.
+    pub(crate) fn absent_claims(&self, person: &Principal) -> Vec<&str> {
+        let names: BTreeSet<&str> = self.claims.iter().map(|mapping| mapping.claim.as_str()).collect();
+        let is_absent = |name: &&str| match *name {
+            "email" => person.verified_email().is_none(),
+            name => !person.claims.contains_key(name),
+        };
+        names.into_iter().filter(is_absent).collect()
     }
 
     fn fault(&self) -> Option<String> {

@@ -16,7 +16,7 @@ pub(crate) fn json_response(status: StatusCode, body: &Value) -> HttpResponse {
     response
 }
 
-/// Creates an error response for a program (RFC 6749, section 5.2).
+/// Creates an error response for a program (RFC 6749, section 5.2). The error is an extension of the response, for the log.
 pub(crate) fn error_response(error: &OAuthError) -> HttpResponse {
     let status = match error.code {
         ErrorCode::InvalidClient => StatusCode::UNAUTHORIZED,
@@ -26,6 +26,7 @@ pub(crate) fn error_response(error: &OAuthError) -> HttpResponse {
     };
     let body = json!({ "error": error.code.as_str(), "error_description": error.description });
     let mut response = json_response(status, &body);
+    response.extensions_mut().insert(error.clone());
     if status == StatusCode::UNAUTHORIZED {
         set(&mut response, header::WWW_AUTHENTICATE, r#"Basic realm="token endpoint""#);
     }

@@ -150,7 +150,8 @@ impl AuthorizationServer {
         self.grants.delete_person(issuer, &subject(upstream_issuer, upstream_subject)).await
     }
 
-    /// Handles a request. Each response is complete; none has a status of its own for an internal error of another layer.
+    /// Handles a request. Each response is complete; none has a status of its own for an internal error of another layer. The
+    /// [`OAuthError`] of a rejected request is also an extension of the response, for the log.
     pub async fn handle(&self, request: &Request<Bytes>, context: &RequestContext<'_>) -> HttpResponse {
         match request.uri().path() {
             paths::METADATA => public(request, self.metadata(context)),

@@ -362,9 +362,11 @@ impl Upstream {
             return Err(unexpected("it has no metadata at /.well-known/openid-configuration"));
         }
         let body = response.bytes().await.map_err(|error| unreachable("its metadata", error))?;
-        let metadata: Metadata = read(&body).ok_or(unexpected("its metadata are malformed"))?;
+        let metadata: Metadata = read(&body).ok_or(unexpected("its metadata is malformed"))?;
         if metadata.issuer != self.config.issuer {
-            return Err(unexpected("its metadata have another issuer: configure the issuer exactly as they do"));
+            return Err(unexpected(
+                "its metadata has another issuer: configure that one, with the same slash at the end",
+            ));
         }
         // An `http` endpoint is on loopback: allowed only if the issuer is, too.
         let may_be_http = SecureUrl::parse(&self.config.issuer).is_some_and(|issuer| !issuer.is_https);

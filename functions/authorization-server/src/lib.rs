@@ -14,7 +14,7 @@ use std::{
 
 use http::{Request, Response, StatusCode};
 use mcp_authorization_server::{
-    AuthorizationServer, MAX_BODY_BYTES, RefreshLifetimes, RequestContext, Settings, Upstream,
+    AuthorizationServer, MAX_BODY_BYTES, OAuthError, RefreshLifetimes, RequestContext, Settings, Upstream,
 };
 use mcp_lambda::{
     InitError, McpService, Server,
@@ -93,12 +93,15 @@ async fn serve(server: Arc<AuthorizationServer>, request: Request<Body>) -> Resu
     let response = respond(&server, request).await;
     let status = response.status();
     let path = logged_path(&path, status);
+    let error = response.extensions().get::<OAuthError>();
     let count = |statuses: &[StatusCode]| statuses.contains(&status).then_some(1_u64);
     tracing::info!(
         request_id,
         method = method.as_str(),
         path,
         status = status.as_u16(),
+        error_code = error.map(|own| own.code.as_str()),
+        reason = error.map(|own| own.description),
         histogram.duration_ms = begin.elapsed().as_secs_f64() * 1000.0,
         monotonic_counter.faults = count(&[StatusCode::INTERNAL_SERVER_ERROR]),
         monotonic_counter.unavailable_calls = count(&[StatusCode::SERVICE_UNAVAILABLE, StatusCode::GATEWAY_TIMEOUT]),

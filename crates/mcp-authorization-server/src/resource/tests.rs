@@ -127,6 +127,21 @@ fn an_email_gives_a_scope_only_if_it_is_verified() {
 }
 
 #[test]
+fn absent_claims_are_the_mapped_ones_that_a_person_does_not_have() {
+    let mapping = |claim: &str, value: &str| json!({ "claim": claim, "value": value, "scopes": ["events:write"] });
+    let mappings =
+        json!([mapping("groups", "a"), mapping("groups", "b"), mapping("hd", "c"), mapping("email", "d@e.f")]);
+    let resources = parse(&json!([with("claims", mappings)])).unwrap();
+    let own = resources.find(None).unwrap();
+    let mut person = Principal { email: Some("ada@e.f".to_owned()), ..Principal::new("https://id.example", "ada") };
+
+    assert_eq!(own.absent_claims(&person), ["email", "groups", "hd"]);
+    person.email_verified = true;
+    person.claims.insert("groups".to_owned(), json!([]));
+    assert_eq!(own.absent_claims(&person), ["hd"]);
+}
+
+#[test]
 fn invalid_resources_are_rejected() {
     let scope = |name: &str| json!([{ "name": name, "text": "x" }]);
     for (resource, expected) in [

@@ -93,15 +93,26 @@ impl AuthorizationServer {
         context: &RequestContext<'_>,
     ) -> Step<HttpResponse> {
         let ClientTarget { request: own, client: summary, consented } = target;
-        let fail = |error: &OAuthError| to(&own.error_redirect(error, context.issuer));
+        let fail = |error: OAuthError| {
+            let mut response = to(&own.error_redirect(&error, context.issuer))?;
+            // For the log.
+            response.extensions_mut().insert(error);
+            Ok(response)
+        };
         let resources = self.resources.get(context.now).await;
         let resources = resources.map_err(|error| page_of("the resources could not be read", &error))?;
         let resource = match resources.find(Some(&own.resource)) {
             Ok(resource) => resource,
-            Err(error) => return fail(&error),
+            Err(error) => return fail(error),
         };
         let scopes = resource.permitted_scopes(&own.scopes, &person.principal);
         if scopes.is_empty() && !own.scopes.is_empty() {
+            tracing::info!(
+                client.id = own.client_id,
+                resource = resource.url,
+                absent_claims = resource.absent_claims(&person.principal).join(" "),
+                "a person has none of the requested scopes"
+            );
             let error = OAuthError::new(ErrorCode::AccessDenied, "the account has none of the requested scopes");
             // Another account may have some. The client cannot say so in the language of the person.
             let url = own.error_redirect(&error, context.issuer);

@@ -5,6 +5,7 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use http::{Request, StatusCode};
 use mcp_auth::{OidcConfig, Verifier};
+use mcp_authorization_server::{ErrorCode, OAuthError};
 use mcp_testing::IssuerResponse;
 use serde_json::{Value, json};
 
@@ -262,6 +263,8 @@ pub(crate) async fn scopes_are_those_of_the_persons_claims() {
         world.signs_in(&parameter(&upstream, "nonce"), |claims| claims["groups"] = groups.clone());
         let callback = format!("/callback?code=c&state={}", parameter(&upstream, "state"));
         let response = browser.get(&world, &callback).await;
+        let error = response.extensions().get::<OAuthError>();
+        assert_eq!(error.map(|own| own.code), expected.is_none().then_some(ErrorCode::AccessDenied));
         match expected {
             Some(expected) => {
                 let code = parameter(&location(&response), "code");

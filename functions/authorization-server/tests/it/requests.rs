@@ -5,7 +5,7 @@ use mcp_authorization_server::MAX_BODY_BYTES;
 use mcp_testing::BackendKind;
 use serde_json::{Value, json};
 
-use crate::support::{HOST, RESOURCE, config, database, environment, send, send_to};
+use crate::support::{HOST, RESOURCE, capture_logs, config, database, environment, send, send_to};
 
 const CALLBACK: &str = "http://127.0.0.1/callback";
 
@@ -53,6 +53,27 @@ async fn a_request_to_another_name_or_with_a_large_body_is_rejected() {
     let too_large = send(&service, "POST", "/register", Some(&large)).await;
 
     assert_eq!((misdirected.0, too_large.0), (421, 413));
+}
+
+#[tokio::test]
+async fn the_log_has_the_error_of_a_rejected_request() {
+    let (logs, service) = (capture_logs(), service(config(&[]).unwrap()).await.unwrap());
+
+    send(&service, "GET", "/authorize", None).await;
+    send(&service, "POST", "/register", Some("x")).await;
+    send(&service, "POST", "/authorize", None).await;
+    send(&service, "GET", "/jwks", None).await;
+
+    let handled: Vec<Value> =
+        logs.lines().into_iter().filter(|own| own["message"] == "a request was handled").collect();
+    let errors: Vec<_> = handled.iter().map(|own| (own["error_code"].as_str(), own["reason"].as_str())).collect();
+    let client = "the parameter client_id is missing";
+    let metadata = "the request is not a JSON object with client metadata";
+    let rejected = "invalid_client_metadata";
+    assert_eq!(errors[0], (Some("invalid_request"), Some(client)), "{handled:?}");
+    assert_eq!(errors[1], (Some(rejected), Some(metadata)), "{handled:?}");
+    assert!(errors[2].0 == Some("invalid_request") && errors[2].1.is_some(), "{handled:?}");
+    assert_eq!(errors[3], (None, None), "{handled:?}");
 }
 
 #[tokio::test]

@@ -1,6 +1,9 @@
 //! Settings of a function, and requests to it.
 
-use std::sync::LazyLock;
+use std::{
+    io::{self, Write},
+    sync::{Arc, LazyLock, Mutex, Once},
+};
 
 use authorization_server::{Config, SCHEMA, service};
 use aws_lc_rs::{
@@ -93,4 +96,44 @@ pub(crate) async fn send_to(
     let response = respond_buffered(service, event.to_string().as_bytes(), Invocation::default()).await.unwrap();
     let response: Value = serde_json::to_value(response).unwrap();
     (response["statusCode"].as_u64().unwrap(), response["body"].as_str().unwrap_or_default().to_owned())
+}
+
+/// Captures the log of this thread.
+pub(crate) fn capture_logs() -> Logs {
+    // Without a global subscriber, a call site that another test reaches first is cached as disabled.
+    static EVERYWHERE: Once = Once::new();
+    EVERYWHERE.call_once(|| {
+        let nowhere = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(io::sink).finish();
+        tracing::subscriber::set_global_default(nowhere).expect("the only one");
+    });
+    let buffer = Writer::default();
+    let writer = buffer.clone();
+    let subscriber = tracing_subscriber::fmt().json().flatten_event(true).with_writer(move || writer.clone()).finish();
+    Logs { buffer, _guard: tracing::subscriber::set_default(subscriber) }
+}
+
+pub(crate) struct Logs {
+    buffer: Writer,
+    _guard: tracing::subscriber::DefaultGuard,
+}
+
+impl Logs {
+    /// Returns the log events.
+    pub(crate) fn lines(&self) -> Vec<Value> {
+        let text = self.buffer.0.lock().unwrap();
+        String::from_utf8_lossy(&text).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+}
+
+#[derive(Clone, Default)]
+struct Writer(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Writer {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
