@@ -70,6 +70,15 @@ def text_of(stack):
     return completed(path_of(stack).read_text(), FUNCTION.read_text(), PARTS)
 
 
+def with_nested(stack):
+    """The texts of a stack's template and of all that may be nested in it, by name."""
+    texts = {stack: text_of(stack)}
+    paths = {path.stem: path for path in SHARED}
+    while missing := set().union(*map(nested_in, texts.values())) - texts.keys():
+        texts |= {name: paths[name].read_text() for name in missing}
+    return texts
+
+
 def write(folder):
     """Writes the templates into a folder: those of all stacks, completed, and those that they contain."""
     shutil.rmtree(folder, ignore_errors=True)

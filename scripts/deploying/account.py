@@ -1,5 +1,6 @@
 """The AWS account and region of a deployment."""
 
+import functools
 import os
 import sys
 
@@ -19,7 +20,9 @@ class Account:
         identity = self.client("sts").get_caller_identity()
         self.id, self.caller = identity["Account"], identity["Arn"]
 
+    @functools.cache
     def client(self, service, **options):
+        """The client of a service. A new one would read the description of the service again."""
         return self.session.client(service, **options)
 
     @property

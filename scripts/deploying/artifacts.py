@@ -109,7 +109,7 @@ class Artifacts:
     def put_templates(self, subject, stack):
         """Uploads the template of a stack and all templates that may be nested in it. Returns their common prefix, with the name of
         the stack: a role that deploys another stack may not write there."""
-        contents = {path.name: path.read_bytes() for path in templates.SHARED} | {f"{subject}.yaml": templates.text_of(subject).encode()}
+        contents = {f"{name}.yaml": text.encode() for name, text in templates.with_nested(subject).items()}
         prefix = f"templates/{stack}/{hashlib.sha256(b''.join(contents[name] for name in sorted(contents))).hexdigest()}"
         for name, content in contents.items():
             self.put(f"{prefix}/{name}", content)

@@ -1,5 +1,6 @@
 """A CloudFormation stack: its states, and its updates by change sets that are shown before they are executed."""
 
+import functools
 import re
 import sys
 import time
@@ -29,7 +30,11 @@ class Stack:
     def __init__(self, account, name):
         self.name = name
         self.client = account.client("cloudformation")
-        self.described = self.describe()
+
+    @functools.cached_property
+    def described(self):
+        """The last description of the stack. None if it does not exist."""
+        return self.describe()
 
     def describe(self):
         try:
@@ -59,13 +64,13 @@ class Stack:
     def tags(self):
         return {own["Key"]: own["Value"] for own in (self.described or {}).get("Tags", [])}
 
+    @functools.cache
     def defaults(self, template):
         """Returns the default values of a template's parameters."""
         known = self.client.get_template_summary(TemplateBody=template)["Parameters"]
         return {own["ParameterKey"]: own.get("DefaultValue", "") for own in known}
 
     def outputs(self):
-        self.described = self.describe()
         if not self.exists:
             sys.exit(f"there is no stack {self.name}")
         return {own["OutputKey"]: own["OutputValue"] for own in self.described.get("Outputs", [])}

@@ -251,13 +251,47 @@ def test_what_failed_in_an_earlier_deployment_is_not_told_again():
     ]
     client = boto3.client("cloudformation", region_name=REGION)
     with Stubber(client) as events:
-        events.add_client_error("describe_stacks", "ValidationError")
         events.add_response("describe_stack_events", {"StackEvents": outer}, {"StackName": names["outer"]})
         events.add_response("describe_stack_events", {"StackEvents": inner}, {"StackName": names["inner"]})
         stack = deploy_script.Stack(SimpleNamespace(client=lambda _: client), names["outer"])
         told = list(stack.failures(names["outer"], outer[-1]["Timestamp"]))
 
     assert told == ["  Inner: UPDATE_FAILED", "  Role: now"]
+
+
+def test_a_stack_is_described_once_until_it_changes():
+    described = {
+        "StackName": "greeter", "CreationTime": datetime.datetime.now(datetime.UTC), "StackStatus": "CREATE_COMPLETE",
+        "Outputs": [{"OutputKey": "Url", "OutputValue": "https://a.example.com/mcp"}],
+    }
+    client = boto3.client("cloudformation", region_name=REGION)
+    with Stubber(client) as calls:
+        calls.add_response("describe_stacks", {"Stacks": [described]}, {"StackName": "greeter"})
+        calls.add_response("get_template_summary", {"Parameters": [{"ParameterKey": "Name", "DefaultValue": "x"}]})
+        stack = deploy_script.Stack(SimpleNamespace(client=lambda _: client), "greeter")
+        for _ in range(2):
+            assert stack.is_made and stack.outputs() == {"Url": "https://a.example.com/mcp"}
+            assert stack.defaults("a template") == {"Name": "x"}
+        calls.assert_no_pending_responses()
+
+
+def test_the_client_of_a_service_is_kept():
+    account = deploy_script.Account.__new__(deploy_script.Account)
+    account.session = boto3.Session("key", "secret", region_name=REGION)
+
+    assert account.client("s3") is account.client("s3") is not account.client("sts")
+
+
+@pytest.mark.parametrize(
+    ("stack", "nested"),
+    [
+        ("fleet", set()),
+        ("greeter", {"function", "monitoring", "tasks"}),
+        ("event-logger-dsql", {"cognito", "dsql", "function", "migration", "monitoring", "tasks"}),
+    ],
+)
+def test_only_the_templates_that_a_stack_can_contain_are_uploaded(stack, nested):
+    assert templates.with_nested(stack).keys() == {stack, *nested}
 
 
 @pytest.mark.parametrize(
