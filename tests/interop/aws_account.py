@@ -19,13 +19,22 @@ import aws_changes
 import aws_versions
 import boto3
 import botocore.session
+import moto.backends
+import moto.core.responses
 import build as built
+import templates
 import tools
 import yaml
+from botocore.awsrequest import AWSResponse
+from botocore.handlers import BUILTIN_HANDLERS
+from cfnlint.decode import cfn_yaml
 from moto.cloudformation import models, parsing, responses, utils
+from moto.core.botocore_stubber import MockRawResponse
 from moto.core.common_models import CloudFormationModel
+from moto.core.request import Request
 from moto.iam.models import Role
 from moto.server import ThreadedMotoServer
+from werkzeug.test import run_wsgi_app
 
 REGION = "us-east-1"
 ACCOUNT = "123456789012"
@@ -107,8 +116,35 @@ def hasten():
     """Makes boto3's sessions share the descriptions of services that they read, and moto parse templates by libyaml: half of the
     processor time of a deployment."""
     botocore.session.create_loader = functools.cache(botocore.session.create_loader)
+    # Each request of moto's server lists the folders of its package.
+    modules = frozenset(moto.backends.list_of_moto_modules())
+    moto.backends.list_of_moto_modules = lambda: modules
+    moto.core.responses.method_names_from_class = functools.cache(moto.core.responses.method_names_from_class)
+    boto3.session.Session.client = client
+    boto3.Session = functools.cache(boto3.Session)
+    BUILTIN_HANDLERS.append(("before-send", answered_here))
     yaml.add_multi_constructor("", read_tag, Loader=yaml.CLoader)
     yaml.Loader = yaml.CLoader
+
+
+create_client = boto3.Session.client
+kept_client = functools.cache(create_client)
+
+
+def client(session, service, **options):
+    """A client of the account is kept. One with options is a new one."""
+    is_kept = not options and is_of_the_account(os.environ.get("AWS_ENDPOINT_URL"))
+    return kept_client(session, service) if is_kept else create_client(session, service, **options)
+
+
+def answered_here(request, **_):
+    """Answers a request of boto3 to the account of this process, in the thread of its caller: without the connection and the thread
+    that moto's server takes for each request."""
+    if not is_of_the_account(request.url):
+        return None
+    environment = Request.from_primitives(request.method, request.url, request.headers, request.body).environ
+    body, status, headers = run_wsgi_app(server()._server.app, environment, buffered=True)
+    return AWSResponse(request.url, int(status.split()[0]), headers, MockRawResponse(b"".join(body)))
 
 
 def read_tag(loader, tag, node, read=utils.yaml_tag_constructor):
@@ -282,6 +318,29 @@ class StandIn:
         pass
 
 
+@functools.cache
+def loaded(name):
+    """The template of a stack as cfn-lint parses it. It is shared: tests do not change it."""
+    return cfn_yaml.loads(templates.text_of(name))
+
+
+@functools.cache
+def server():
+    """moto's server, which answers programs that tests start. It serves the process until its end."""
+    moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    moto.start()
+    return moto
+
+
+def endpoint():
+    host, port = server().get_host_and_port()
+    return f"http://{host}:{port}"
+
+
+def is_of_the_account(url):
+    return bool(url and server.cache_info().currsize) and f"{url}/".startswith(f"{endpoint()}/")
+
+
 @contextlib.contextmanager
 def account():
     """The account, empty; the environment names it meanwhile, for boto3 here and in programs that are started."""
@@ -289,23 +348,18 @@ def account():
         "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_REGION": REGION, "AWS_DEFAULT_REGION": REGION,
     }
     before = dict(os.environ)
-    moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    moto.start()
-    host, port = moto.get_host_and_port()
     try:
         os.environ.pop("AWS_PROFILE", None)
-        os.environ.update(variables, AWS_ENDPOINT_URL=f"http://{host}:{port}")
+        os.environ.update(variables, AWS_ENDPOINT_URL=endpoint())
         given.clear()
         aws_changes.next_end.clear()
         aws_changes.slowness[0], aws_versions.answering[0], aws_versions.migrating[0] = 0, None, None
         aws_versions.running_tasks[0] = aws_versions.commanding[0] = None
         aws_versions.keeps_weights[0] = False
         aws_versions.invocations.clear()
-        # What moto keeps is the process's, and outlives its server.
-        urllib.request.urlopen(f"http://{host}:{port}/moto-api/reset", b"").close()
+        urllib.request.urlopen(f"{endpoint()}/moto-api/reset", b"").close()
         yield
     finally:
-        moto.stop()
         os.environ.clear()
         os.environ.update(before)
 
