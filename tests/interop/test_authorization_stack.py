@@ -7,9 +7,7 @@ from types import SimpleNamespace
 import aws_versions
 import boto3
 import pytest
-import templates
-from aws_account import ACCOUNT, REGION, STAND_INS, account, register
-from cfnlint.decode import cfn_yaml
+from aws_account import ACCOUNT, REGION, STAND_INS, account, loaded, register
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from deploying import migration, stack
 from moto.cloudformation.models import cloudformation_backends
@@ -92,7 +90,7 @@ def test_the_function_has_its_database_and_reads_secrets_and_parameters(deploy):
 
 
 def test_the_longest_values_fit_into_the_variables(deploy):
-    parameters = cfn_yaml.loads(templates.text_of(NAME))["Parameters"]
+    parameters = loaded(NAME)["Parameters"]
     longest = {name: parameters[name]["MaxLength"] for name in (*PARAMETERS, *OPTIONAL) if name != "UpstreamProvider"}
     values = {
         "UpstreamIssuer": "https://", "UpstreamClientId": "", "UpstreamSecretArn": SECRET, "RegistrationHosts": "", "ResourcesPath": "/mcp",
@@ -105,7 +103,7 @@ def test_the_longest_values_fit_into_the_variables(deploy):
     # The ARN of the signing keys has the name of the stack, of up to 40 characters. This ARN and the host of the cluster have the region,
     # and the ARN the partition.
     longer = 40 - len(NAME) + 2 * (len("ap-southeast-1") - len(REGION)) + len("aws-us-gov") - len("aws")
-    limits = cfn_yaml.loads(templates.FUNCTION.read_text())["Parameters"]
+    limits = loaded("function")["Parameters"]
     more = len(f"AUTHORIZATION_CLIENTS={'a' * longest['Clients']}\n")
     assert variables.startswith("AUTHORIZATION_CLIENTS=aaa") and more <= limits["MoreVariables"]["MaxLength"]
     assert len(variables) - more + longer <= limits["FurtherVariables"]["MaxLength"]
@@ -119,7 +117,7 @@ def test_without_clients_the_variable_is_empty(deploy):
 
 @pytest.mark.parametrize("clients", ["", json.dumps([CLIENT, CLIENT], separators=(",", ":"))])
 def test_clients_are_a_json_array(clients):
-    pattern = cfn_yaml.loads(templates.text_of(NAME))["Parameters"]["Clients"]["AllowedPattern"]
+    pattern = loaded(NAME)["Parameters"]["Clients"]["AllowedPattern"]
 
     assert re.fullmatch(pattern, clients)
     for refused in ("portal", json.dumps(CLIENT, separators=(",", ":")), json.dumps([CLIENT]), "[{\n}]"):
@@ -228,7 +226,7 @@ def test_the_role_may_write_the_signing_keys_with_the_key_of_the_stack(deploy):
 
 def test_the_boundary_is_wide_enough_for_the_function(deploy):
     deploy(KmsKeyArn=f"arn:aws:kms:{REGION}:{ACCOUNT}:key/1234abcd")
-    boundary = cfn_yaml.loads((templates.INFRA / "boundary.yaml").read_text())["Resources"]["Boundary"]
+    boundary = loaded("boundary")["Resources"]["Boundary"]
     allowed = boundary["Properties"]["PolicyDocument"]["Statement"][0]["Action"]
 
     assert {own["Action"] for own in statements(configuration(NAME)[0]["Role"])} <= {*allowed}

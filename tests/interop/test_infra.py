@@ -14,6 +14,7 @@ import re
 import shutil
 import subprocess
 import sys
+import zipfile
 from types import SimpleNamespace
 
 import boto3
@@ -25,13 +26,14 @@ import new
 import postgres
 import psycopg
 import pytest
+import small_stacks
 import templates
 import yaml
-from aws_account import ACCOUNT, KNOWN_TO_MOTO, REGION, STAND_INS, account, archive, given, register
+from aws_account import ACCOUNT, KNOWN_TO_MOTO, REGION, STAND_INS, account, given, loaded, register
 from cfnlint.decode import cfn_yaml
 from cfnlint.schema.manager import PROVIDER_SCHEMA_MANAGER
 from cfnlint.template.template import Template
-from conftest import PROJECT, build, emulated, once
+from conftest import PROJECT, emulated
 from moto.cloudformation import parsing
 from moto.core import disable_iam_authentication, enable_iam_authentication
 from oauth import fetch
@@ -75,23 +77,26 @@ READS_STATE_KEY = {"Effect": "Allow", "Action": "secretsmanager:GetSecretValue",
 OWNER_SECRET = STAND_INS["AWS::RDS::DBCluster"]["MasterUserSecret.SecretArn"]
 
 
-ZIPS = tools.target_folder() / "zips"
+def archive(function, folder, features=()):
+    """Writes a zip with its record where --lambda-dir looks. Its program is not the function, which no test runs from there: one of the
+    function would take most of the time of a deployment. Returns the zip."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as opened:
+        opened.write(shutil.which("true"), "bootstrap")
+        # No two are the same.
+        opened.comment = ".".join([function, *features]).encode()
+    small_stacks.archive(folder, content.getvalue(), features, function)
+    return deploy_script.build.archive_in(folder, function, sorted(features))
 
 
-@once
-def zip_functions():
-    shutil.rmtree(ZIPS, ignore_errors=True)
+@pytest.fixture(scope="session")
+def lambda_dir(tmp_path_factory):
+    """A folder with a zip of each function, without and with `auth`."""
+    folder = tmp_path_factory.mktemp("zips")
     for function in tools.SHIPPED_FUNCTIONS:
         for features in deploy_script.build.variants(function, []):
-            archive(function, ZIPS, features)
-
-
-@pytest.fixture(scope="module")
-def lambda_dir():
-    """Built functions, zipped."""
-    build()
-    zip_functions()
-    return ZIPS
+            archive(function, folder, features)
+    return folder
 
 
 @pytest.fixture
@@ -152,10 +157,6 @@ def parameters(**values):
 def name_of(path):
     """The stack of a template."""
     return next((name for name, own in templates.of_functions().items() if own == path), path.stem)
-
-
-def loaded(name):
-    return cfn_yaml.loads(templates.text_of(name))
 
 
 def function_of(stack):
@@ -677,7 +678,7 @@ def metrics_in_code():
 
 
 def test_what_is_watched_is_written_by_the_functions_and_explained():
-    resources = cfn_yaml.load(str(INFRA / "monitoring.yaml"))["Resources"]
+    resources = loaded("monitoring")["Resources"]
     text = resources["Watched"]["Properties"]["DashboardBody"]["Fn::Sub"]
     dashboard = json.loads(re.sub(r"\$\{[\w:]+\}", "x", text))
     rows = [row for widget in dashboard["widgets"] for row in widget["properties"].get("metrics", []) if isinstance(row[0], str)]
@@ -1079,7 +1080,7 @@ def test_only_the_boundary_of_the_function_that_migrates_permits_to_connect_as_a
 
 
 @pytest.mark.parametrize(("database", "may_migrate"), [("no", False), ("yes", False), ("dsql", True)])
-def test_a_role_for_a_stack_without_a_cluster_makes_no_role_that_may_connect_as_administrator(aws, database, may_migrate):
+def test_a_role_for_a_stack_without_a_cluster_makes_no_role_that_may_connect_as_administrator(database, may_migrate):
     general, migration = (f"arn:aws:iam::{ACCOUNT}:policy/{own}" for own in ("boundary", "migration"))
     statements = deploy_role("weather", database, PermissionsBoundary=general, MigrationBoundary=migration)
 
@@ -1153,14 +1154,20 @@ UNNEEDED = {
 }
 
 
+@functools.cache
 def deploy_role(stack, database, **others):
-    """The statements of the role that deploys a stack from GitHub."""
+    """The statements of the role that deploys a stack from GitHub, of an account of its own."""
+    with account():
+        make_role(stack, database, **others)
+        return role("github-Role-")[1]
+
+
+def make_role(stack, database, **others):
     own = {"Owner": "owner", "Repository": "servers", "Environment": "production", "Stack": stack, "Database": database, **others}
     boto3.client("cloudformation").create_stack(
         StackName="github", TemplateBody=(INFRA / "github-oidc.yaml").read_text(), Capabilities=["CAPABILITY_IAM"],
         Parameters=[{"ParameterKey": name, "ParameterValue": value} for name, value in own.items()],
     )
-    return role("github-Role-")[1]
 
 
 def listed(value):
@@ -1324,7 +1331,7 @@ def test_the_role_is_for_every_stack_but_those_that_docs_name():
 
 @pytest.mark.parametrize(("stacks", "top"), [("weather", "weather"), ("mcp-*", "mcp-weather")])
 @pytest.mark.parametrize(("name", "database"), ROLE_STACKS.items())
-def test_the_role_may_do_what_cloudformation_does_for_each_stack(aws, name, database, stacks, top):
+def test_the_role_may_do_what_cloudformation_does_for_each_stack(name, database, stacks, top):
     """A1, A2, B14: by the registry schemas of the resource types."""
     found = [
         f"{kind}: {action} on {arn}" for kind, action, arn, properties in refused(name, database, stacks, top)
@@ -1337,7 +1344,7 @@ def test_the_role_may_do_what_cloudformation_does_for_each_stack(aws, name, data
 
 
 @pytest.mark.parametrize("key", ["", SOURCE_KEY])
-def test_the_role_may_use_the_key_of_its_stack_and_no_other(aws, key):
+def test_the_role_may_use_the_key_of_its_stack_and_no_other(key):
     """What the handlers do with a key, and what Lambda does for a caller who publishes a version."""
     statements = deploy_role("weather", "no", KmsKeyArn=key)
     through_cloudformation = {"aws:CalledVia": "cloudformation.amazonaws.com"}
@@ -1363,7 +1370,7 @@ def test_the_role_may_do_what_deploy_py_does_itself(aws, name, deployments, monk
     called = set()
 
     def client(account, service, **options):
-        made = account.session.client(service, **options)
+        made = account.session.client(service, endpoint_url=os.environ["AWS_ENDPOINT_URL"], **options)
         made.meta.events.register(
             "provide-client-params", lambda params, model, **_: called.add((service, model.name, arn(params))),
         )
@@ -1396,7 +1403,7 @@ def test_the_role_may_do_what_deploy_py_does_itself(aws, name, deployments, monk
 
 
 @pytest.mark.parametrize("database", ["yes", "dsql", "no"])
-def test_the_role_has_no_right_to_a_stack_whose_name_begins_with_that_of_its_own(aws, database):
+def test_the_role_has_no_right_to_a_stack_whose_name_begins_with_that_of_its_own(database):
     statements, other = deploy_role("event-logger", database), "event-logger-dsql"
     context = {
         "aws:CalledVia": "cloudformation.amazonaws.com", "iam:PassedToService": "lambda.amazonaws.com",
@@ -1430,7 +1437,7 @@ def test_a_role_is_for_stacks_without_capital_letters_and_their_resources_have_o
 
 
 @pytest.mark.parametrize("stacks", ["mcp-*", "mcp-weather"])
-def test_a_role_for_a_prefix_is_for_its_stacks_and_for_resources_of_any_name(aws, stacks):
+def test_a_role_for_a_prefix_is_for_its_stacks_and_for_resources_of_any_name(stacks):
     """B14"""
     statements, is_prefix = deploy_role(stacks, "yes", Function="*", PermissionsBoundary="arn:boundary"), stacks.endswith("*")
     statements = [own for own in statements if own["Effect"] == "Allow"]
@@ -1460,14 +1467,14 @@ def test_a_role_for_a_prefix_is_for_its_stacks_and_for_resources_of_any_name(aws
         assert may(other, "Table") == may(other, "Function") == {False}
 
 
-def test_a_role_for_a_prefix_makes_no_roles_without_a_boundary(aws):
+def test_a_role_for_a_prefix_makes_no_roles_without_a_boundary():
     (denied,) = [own for own in deploy_role("mcp-*", "no") if own["Effect"] == "Deny"]
 
     assert {"iam:CreateRole", "iam:PutRolePolicy", "iam:AttachRolePolicy"} <= {*denied["Action"]}
     assert denied["Resource"] == "*" and "Condition" not in denied
 
 
-def test_the_role_of_one_stack_is_owner_of_its_database_alone(aws):
+def test_the_role_of_one_stack_is_owner_of_its_database_alone():
     """B15"""
     statements = deploy_role("events", "yes")
 
@@ -1490,7 +1497,7 @@ def test_the_role_of_one_stack_is_owner_of_its_database_alone(aws):
 def test_the_policies_of_the_role_are_within_the_limits_of_iam(aws, stacks, database):
     """10,240 characters of all inline policies of a role, and 6,144 of a managed one, without white space."""
     boundary = f"arn:aws:iam::{ACCOUNT}:policy/boundary-Boundary-ABCDEFGHIJKL"
-    deploy_role(stacks, database, Tasks="yes", PermissionsBoundary=boundary, MigrationBoundary=boundary, KmsKeyArn=SOURCE_KEY)
+    make_role(stacks, database, Tasks="yes", PermissionsBoundary=boundary, MigrationBoundary=boundary, KmsKeyArn=SOURCE_KEY)
     client = boto3.client("iam")
     (name,) = [own["RoleName"] for own in client.list_roles()["Roles"]]
 
@@ -1515,7 +1522,7 @@ BUCKET = f"arn:aws:s3:::mcp-on-lambda-{ACCOUNT}-{REGION}"
     ("code/event-logger-2/none/0.zip", False), ("templates/events-2/0/function.yaml", False), ("templates/0/function.yaml", False),
     ("other", False),
 ])
-def test_the_role_uploads_what_its_stack_reads_and_nothing_else(aws, key, is_own):
+def test_the_role_uploads_what_its_stack_reads_and_nothing_else(key, is_own):
     statements = deploy_role("events", "dsql", Function="event-logger")
 
     assert is_allowed(statements, "s3:PutObject", f"{BUCKET}/{key}", {}) == is_own
@@ -1523,14 +1530,14 @@ def test_the_role_uploads_what_its_stack_reads_and_nothing_else(aws, key, is_own
     assert is_allowed(statements, "s3:GetObject", f"{BUCKET}/{key}", {}) == (is_own or key.startswith("templates/"))
 
 
-def test_a_stack_with_the_name_of_its_function_needs_no_other(aws):
+def test_a_stack_with_the_name_of_its_function_needs_no_other():
     statements = deploy_role("greeter", "no")
 
     assert is_allowed(statements, "s3:PutObject", f"{BUCKET}/code/greeter/none/0.zip", {})
 
 
 @pytest.mark.parametrize("database", ["yes", "dsql", "no"])
-def test_the_role_may_change_the_user_pool_of_its_stack_and_no_user(aws, database):
+def test_the_role_may_change_the_user_pool_of_its_stack_and_no_user(database):
     statements = deploy_role("events", database)
     pool = f"arn:aws:cognito-idp:{REGION}:{ACCOUNT}:userpool/id"
 
@@ -1545,16 +1552,15 @@ def test_the_role_may_change_the_user_pool_of_its_stack_and_no_user(aws, databas
     assert not may("UpdateUserPool", "events-Cognito-1A2B3C", **{"aws:CalledVia": "other"})
 
 
-def test_every_permission_that_the_role_does_not_need_is_one_of_cloudformations(aws):
+def test_every_permission_that_the_role_does_not_need_is_one_of_cloudformations():
     """A1: an entry that excuses nothing is out of date."""
     used = set()
     for name, database in ROLE_STACKS.items():
-        with account():
-            for kind, action, _, properties in refused(name, database):
-                used |= {
-                    (kind, path, own) for path, actions in UNNEEDED.get(kind, {}).items() for own in actions
-                    if matches(own, action) and not has(properties, path)
-                }
+        for kind, action, _, properties in refused(name, database):
+            used |= {
+                (kind, path, own) for path, actions in UNNEEDED.get(kind, {}).items() for own in actions
+                if matches(own, action) and not has(properties, path)
+            }
 
     listed_ones = {(kind, path, own) for kind, paths in UNNEEDED.items() for path, actions in paths.items() for own in actions}
     assert listed_ones - used == set()
@@ -1596,7 +1602,7 @@ def test_what_is_kept_is_not_in_the_way_of_a_second_try():
 @pytest.mark.parametrize("path", [INFRA / "custom-domain.yaml", INFRA / "function.yaml", INFRA / "migration.yaml"], ids=name_of)
 def test_no_function_starts_before_its_role_has_its_policies(path):
     """B17"""
-    resources = cfn_yaml.load(str(path))["Resources"]
+    resources = loaded(path.stem)["Resources"]
     before = template(path.stem).graph.graph
     for logical_id, function in resources.items():
         if function["Type"] != "AWS::Lambda::Function":
@@ -1688,7 +1694,7 @@ def test_the_custom_domain_passes_on_what_mcp_needs_and_caches_nothing(deploy):
 
 
 def test_the_edge_gives_the_challenge_its_name_back(node, tmp_path):
-    code = cfn_yaml.load(str(INFRA / "custom-domain.yaml"))["Resources"]["Challenge"]["Properties"]["Code"]["ZipFile"]
+    code = loaded("custom-domain")["Resources"]["Challenge"]["Properties"]["Code"]["ZipFile"]
     script = tmp_path / "edge.cjs"
     script.write_text(code + """
         const lists = (headers) => Object.fromEntries(headers.map(([key, value]) => [key.toLowerCase(), [{ key, value }]]));

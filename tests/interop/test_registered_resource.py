@@ -8,7 +8,7 @@ import boto3
 import new
 import pytest
 import templates
-from aws_account import account, register
+from aws_account import account, loaded, register
 from cfnlint.decode import cfn_yaml
 from conftest import PROJECT
 from deploying import migration, stack
@@ -44,10 +44,6 @@ def registered():
     """The resources that an authorization server reads, by the names of their parameters."""
     found = boto3.client("ssm").get_parameters_by_path(Path=PATH)["Parameters"]
     return {own["Name"]: json.loads(own["Value"]) for own in found}
-
-
-def loaded(name):
-    return cfn_yaml.loads(templates.text_of(name))
 
 
 def scopes_of(text):

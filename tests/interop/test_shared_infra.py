@@ -5,7 +5,7 @@ import pytest
 from aws_account import given
 from moto.cloudformation import parsing
 from test_infra import (  # noqa: F401: aws, deploy and lambda_dir are fixtures
-    IN_A_NETWORK, LAMBDA_ASSUMES, READS_STATE_KEY, TRACES, ZIPS, asked_for, aws, called, deploy, function_of, lambda_dir, loaded,
+    IN_A_NETWORK, LAMBDA_ASSUMES, READS_STATE_KEY, TRACES, asked_for, aws, deploy, function_of, lambda_dir, loaded,
     own_log, parameters, role_of, variables_of,
 )
 
@@ -24,12 +24,6 @@ def made(kind):
 
 def vpcs():
     return {own["VpcId"] for own in boto3.client("ec2").describe_vpcs()["Vpcs"]}
-
-
-def refused(*words):
-    finished = called(["up", "event-logger", "--lambda-dir", str(ZIPS), "--no-doctor", "--yes", *words])
-    assert finished.returncode == 1
-    return finished.stderr
 
 
 def test_two_functions_share_the_network_and_the_database_of_one_stack(deploy):
@@ -138,7 +132,9 @@ def test_what_the_stack_has_made_is_not_removed_for_what_exists_unless_it_is_nam
     deploy("up", "event-logger", *parameters(**{"Issuer": ISSUER, **own, **made_by}))
     before = sorted(own["LogicalResourceId"] for stack in nested() for own in stack)
 
-    assert lost in (message := refused(*parameters(**used))) and "REPLACE=" in message
+    refused = deploy("up", "event-logger", *parameters(**used), "--yes", confirmed=False)
+
+    assert refused.returncode == 1 and lost in (message := refused.stderr) and "REPLACE=" in message
 
     assert sorted(own["LogicalResourceId"] for stack in nested() for own in stack) == before
     (named,) = [word for word in message.split() if word.startswith("REPLACE=")]

@@ -8,9 +8,7 @@ import json
 import aws_versions
 import boto3
 import pytest
-import templates
-from aws_account import ACCOUNT, REGION, account, given, register
-from cfnlint.decode import cfn_yaml
+from aws_account import ACCOUNT, REGION, account, given, loaded, register
 from deploying import migration, stack, tasks
 from killed import kill_after
 from moto.secretsmanager.models import secretsmanager_backends
@@ -439,7 +437,7 @@ def test_a_stack_without_tasks_has_no_resource_of_them(deploy):
     deploy()
 
     made = {name for name, own in nested("Function").items() if own is not None and not isinstance(own, (str, list))}
-    made &= cfn_yaml.loads(templates.text_of("function"))["Resources"].keys()
+    made &= loaded("function")["Resources"].keys()
     assert made == {
         "Alias", "Function", "FunctionUrl", "LiveRights", "LogGroup", "Monitoring", "PublicInvokePermission", "PublicUrlPermission", "Role",
         "StateKeySecret",
