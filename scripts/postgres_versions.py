@@ -38,7 +38,8 @@ def versions():
 
 def test(version):
     begin = time.monotonic()
-    variables = {**tools.environment(), "POSTGRES_VERSION": version}
+    # Without stack backtraces the errors of a failed test are within the output that is printed.
+    variables = {**tools.environment(), "POSTGRES_VERSION": version, "RUST_BACKTRACE": "0"}
     with postgres.Supervised(environment=variables, fsync="off", max_connections=300) as server:
         command = ["cargo", "test", "--all-features", "--locked", "--no-fail-fast", *(f"--package={name}" for name in PACKAGES)]
         ran = subprocess.run(
