@@ -33,21 +33,11 @@ fn changes(member: &str, old: &Value, new: &Value) -> Vec<Change> {
     compare(&contract(old), &contract(new))
 }
 
-/// Calls `check` with `VALUES` values that are valid under a schema. Returns whether so many were found.
-fn for_valid_values(random: &mut Random, schema: &Value, mut check: impl FnMut(&Value)) -> bool {
+/// Returns values that are valid under a schema: `VALUES` of them, or as many as are found.
+fn valid_values(random: &mut Random, schema: &Value) -> impl Iterator<Item = Value> {
     let is_valid = validator(schema);
-    let mut count = 0;
-    for _ in 0..VALUES * 20 {
-        let value = value_of(random, schema, schema, 6);
-        if is_valid.is_valid(&value) {
-            check(&value);
-            count += 1;
-        }
-        if count == VALUES {
-            return true;
-        }
-    }
-    false
+    let values = (0..VALUES * 20).map(|_| value_of(random, schema, schema, 6));
+    values.filter(move |value| is_valid.is_valid(value)).take(VALUES)
 }
 
 /// Compares pairs of schemas until enough are classified as compatible. Returns the number of changes of each kind.
@@ -71,10 +61,12 @@ fn compatible_pairs(
         }
         let (narrow, wide) = if narrow_is_old { (&old, &new) } else { (&new, &old) };
         let accepts = validator(wide);
-        let is_counted = for_valid_values(&mut random, narrow, |value| {
-            assert!(accepts.is_valid(value), "{value} is valid under {narrow}, but not under {wide}: {changes:#?}");
-        });
-        compatible += usize::from(is_counted);
+        let mut count = 0;
+        for value in valid_values(&mut random, narrow) {
+            assert!(accepts.is_valid(&value), "{value} is valid under {narrow}, but not under {wide}: {changes:#?}");
+            count += 1;
+        }
+        compatible += usize::from(count == VALUES);
         if compatible == pairs {
             break;
         }
@@ -113,9 +105,7 @@ fn most_breaking_changes_have_a_counterexample() {
         }
         breaking += 1;
         let accepts = validator(&new);
-        let mut is_refuted = false;
-        for_valid_values(&mut random, &old, |value| is_refuted |= !accepts.is_valid(value));
-        refuted += usize::from(is_refuted);
+        refuted += usize::from(valid_values(&mut random, &old).any(|value| !accepts.is_valid(&value)));
     }
     assert!(refuted * 10 >= breaking * 7, "{refuted} of {breaking} breaking changes have a counterexample");
 }
