@@ -5,13 +5,13 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use tokio::{
-    sync::{oneshot, watch},
+    sync::{Mutex as AsyncMutex, oneshot, watch},
     task::JoinSet,
-    time::timeout,
+    time::sleep,
 };
 
 use crate::{
@@ -23,8 +23,10 @@ use crate::{
 /// The tables and procedures of `sys`, some of which clients use.
 const SYS: &str = include_str!("sys.sql");
 
-/// Time to wait for the error of an invalid statement. A job that takes longer is asynchronous for its client.
+/// Maximum time to wait for the error of an invalid statement. A job that takes longer is asynchronous for its client.
 const ERROR_WAIT: Duration = Duration::from_millis(200);
+/// Interval of the checks whether a statement is known to be valid.
+const POLL_INTERVAL: Duration = Duration::from_millis(2);
 
 /// The jobs that are running.
 #[derive(Debug)]
@@ -58,7 +60,8 @@ impl Jobs {
         if role != ADMIN {
             execute(&mut connection, &format!("SET SESSION AUTHORIZATION {}", quoted(role))).await?;
         }
-        execute(&mut connection, &format!("SELECT {}::regclass", literal(table))).await?;
+        let checked = format!("SELECT pg_backend_pid(), {}::regclass", literal(table));
+        let pid = execute(&mut connection, &checked).await?.concat();
         let nanos = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos();
         let id = format!("job{nanos:x}{:x}", self.number.fetch_add(1, Ordering::Relaxed));
         let (mut log, _) = self.backend.connect(&[]).await?;
@@ -66,8 +69,9 @@ impl Jobs {
         let (table, job_type) = (literal(table), kind.job_type());
         let row = format!("INSERT INTO sys.jobs VALUES ({job}, 'processing', NULL, '{job_type}', {table})");
         execute(&mut log, &row).await?;
+        let log = Arc::new(AsyncMutex::new(log));
         self.building.send_modify(|count| *count += 1);
-        let (building, sql) = (Arc::clone(&self.building), sql.clone());
+        let (building, sql, job_log) = (Arc::clone(&self.building), sql.clone(), Arc::clone(&log));
         let (sent, received) = oneshot::channel();
         let task = async move {
             let built = execute(&mut connection, &sql).await;
@@ -80,16 +84,29 @@ impl Jobs {
                 "UPDATE sys.jobs SET status = '{status}', details = {details}, update_time = now() WHERE job_id = {job}"
             );
             // If the database is not available, the row of the job cannot be updated.
-            let _ = execute(&mut log, &update).await;
+            let _ = execute(&mut *job_log.lock().await, &update).await;
             building.send_modify(|count| *count -= 1);
             let _ = sent.send(built);
         };
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner).spawn(task);
-        match timeout(ERROR_WAIT, received).await {
-            Ok(Ok(Err(BackendError::Rejected(error, frame)))) if !kind.is_violation(&error.code) => {
-                Err(BackendError::Rejected(error, frame))
+        // Postgres has checked an index, and has built it, when it waits for the client's transaction to end.
+        let is_valid = format!("SELECT 1 FROM pg_stat_activity WHERE pid = {pid} AND wait_event_type = 'Lock'");
+        let end = Instant::now() + ERROR_WAIT;
+        let valid = async {
+            while Instant::now() < end
+                && execute(&mut *log.lock().await, &is_valid).await.is_ok_and(|rows| rows.is_empty())
+            {
+                sleep(POLL_INTERVAL).await;
             }
-            _ => Ok(id),
+        };
+        tokio::select! {
+            built = received => match built {
+                Ok(Err(BackendError::Rejected(error, frame))) if !kind.is_violation(&error.code) => {
+                    Err(BackendError::Rejected(error, frame))
+                }
+                _ => Ok(id),
+            },
+            () = valid => Ok(id),
         }
     }
 
