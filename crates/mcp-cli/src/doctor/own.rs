@@ -111,7 +111,7 @@ pub(super) fn certificates(report: &mut Report) {
 /// Classifies a connection error: the finding, the affected clients and the fix.
 pub(super) fn unreachable(error: &anyhow::Error, url: &Url) -> (String, &'static str, String) {
     // The kinds of certificate errors are in the middle of the chain, where each system words them in its own way.
-    let details = format!("{error:?} {}", chain(error));
+    let details = format!("{error:#} {}", chain(error));
     let has = |word: &str| details.contains(word);
     let found = network::cause(error);
     let host = url.host_str().unwrap_or_default();
