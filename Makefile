@@ -55,7 +55,7 @@ bench-database: ## Benchmark `log_event` against a bare function with the same i
 bench-proxies: ## Benchmark the overhead of `mcpl proxy` and of other proxies, in one run
 	$(PYTHON) $(SCRIPTS)/bench_proxies.py
 
-soak: ## Run the long tests: 10,000 calls and 10,000 tasks with fault injection, Postgres 14 to 17, an hour of 20 proxies, fuzzing, mutants
+soak: ## Run the long tests: 10,000 calls and 10,000 tasks with fault injection, Postgres 14 to 18, an hour of 20 proxies, fuzzing, mutants
 	$(PYTHON) $(SCRIPTS)/soak.py
 
 advisories: ## Check the dependencies against the advisory database (needs the network)

