@@ -10,6 +10,15 @@ SCRIPTS := $(patsubst ./%,%,$(dir $(lastword $(MAKEFILE_LIST))))scripts
 ifeq ($(origin PATH),command line)
 $(error PATH is the search path for programs: name a folder by FOLDER=…)
 endif
+# A misspelled option would do nothing. The options are the words in capital letters of this file.
+GIVEN := $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)))
+ifneq ($(strip $(GIVEN)),)
+UNKNOWN := $(filter-out $(shell grep -oh '[A-Z][A-Z_]*' $(MAKEFILE_LIST)),$(GIVEN))
+ifneq ($(strip $(UNKNOWN)),)
+$(error $(UNKNOWN): there is no such option. See `make help`)
+endif
+endif
+
 # The functions of FUNCTION=a,b; without it, all.
 CHOSEN = $(if $(FUNCTION),--functions '$(FUNCTION)')
 
