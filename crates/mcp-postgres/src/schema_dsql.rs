@@ -21,8 +21,10 @@ const CREATE_TABLE: &str = "CREATE TABLE IF NOT EXISTS _sqlx_migrations (
 )";
 const RECORD: &str = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
     VALUES ($1, $2, true, $3, -1) ON CONFLICT (version) DO NOTHING";
-/// Jobs that have not finished, including those of an interrupted migration.
-const UNFINISHED: &str = "SELECT job_id FROM sys.jobs WHERE status IN ('submitted', 'processing')";
+/// Jobs of migrations that have not finished, including those of an interrupted one. Aurora DSQL also has jobs of its own (`ANALYZE`,
+/// `DROP`), whose end and outcome a migration does not depend on.
+const UNFINISHED: &str = "SELECT job_id FROM sys.jobs WHERE status IN ('submitted', 'processing')
+    AND job_type IN ('INDEX_BUILD', 'VALIDATE_CONSTRAINT')";
 /// In the schema of the function, and in that of the store.
 const INVALID: &str = "SELECT CASE n.nspname WHEN 'public' THEN c.relname ELSE n.nspname || '.' || c.relname END
     FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace

@@ -302,6 +302,21 @@ async fn a_failed_index_fails_the_migration_until_it_is_dropped() {
     assert_eq!((last.applied, last.already_applied), (vec![2, 3], 1));
 }
 
+/// Aurora DSQL analyzes tables and frees the storage of dropped ones by jobs, which last for minutes and can fail.
+#[tokio::test]
+async fn jobs_that_are_not_of_a_migration_are_not_waited_for() {
+    let backend = cluster().await;
+    let mut admin = backend.connect().await;
+    let own = "INSERT INTO sys.jobs (job_id, status, job_type) VALUES ('1', 'submitted', 'ANALYZE'), ('2', 'processing', 'DROP')";
+    admin.execute(own).await.unwrap();
+    assert_eq!(run(&backend, None).await.unwrap().applied, [1, 2, 3]);
+
+    admin.execute("UPDATE sys.jobs SET job_type = 'INDEX_BUILD' WHERE job_id = '2'").await.unwrap();
+    let unfinished = run(&backend, None).await.unwrap_err();
+
+    assert!(matches!(&unfinished, MigrationError::Job { job, .. } if job == "2"), "{unfinished:?}");
+}
+
 #[cfg(feature = "store")]
 #[tokio::test]
 async fn an_invalid_index_of_the_store_fails_the_migration_until_it_is_dropped() {
