@@ -35,6 +35,10 @@ REJECTED = {
     "a block of PL/pgSQL": ("DO $$ BEGIN END $$", {"0A000"}),
     "TRUNCATE": (f"TRUNCATE {TABLE}", {"0A000"}),
     "a column with a default": (f"ALTER TABLE {TABLE} ADD COLUMN other text DEFAULT ''", {"0A000"}),
+    "another locking clause than FOR UPDATE": (f"SELECT id FROM {TABLE} FOR SHARE", {"0A000"}),
+    "a setting of the transaction": ("SET TRANSACTION READ ONLY", {"0A000"}),
+    "an identity column of another type": (f"CREATE TABLE {TABLE}_2 (id integer GENERATED ALWAYS AS IDENTITY (CACHE 1))", {"0A000"}),
+    "an array in a column": (f"CREATE TABLE {TABLE}_2 (tags text[])", {"0A000"}),
     "more than 3,000 rows": (f"INSERT INTO {TABLE} (value) SELECT number::text FROM generate_series(1, {MOST_ROWS + 1}) number", {"54000"}),
     "a value that a constraint rejects": ("INSERT INTO events (event_name) VALUES ('')", {"23514"}),
     "a key twice": (f"INSERT INTO {TABLE} (id, value) SELECT '{uuid.UUID(int=1)}', number::text FROM generate_series(1, 2) number", {"23505"}),
@@ -87,6 +91,7 @@ def verify(connect, own_statements):
         connection.execute(f"DROP TABLE IF EXISTS {TABLE}")
         connection.execute(f"CREATE TABLE {TABLE} (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), value text)")
         try:
+            yield "another primary key for a row", rekeyed(connection)
             yield from failures(connect, connection)
         finally:
             connection.execute(f"DROP TABLE {TABLE}")
@@ -152,6 +157,15 @@ def cost(connection):
     with connection.transaction(force_rollback=True):
         plan = connection.execute("EXPLAIN ANALYZE VERBOSE INSERT INTO events (event_name) VALUES ('verify')").fetchall()
     return "; ".join(line.strip() for (line,) in plan if "DPU" in line) or "not in the plan"
+
+
+def rekeyed(connection):
+    """A row whose primary key changes, as `CLEAR_KEY` does: that statement found no row above."""
+    connection.execute(f"INSERT INTO {TABLE} (value) VALUES ('rekeyed')")
+    changed = connection.execute(f"UPDATE {TABLE} SET id = gen_random_uuid() WHERE value = 'rekeyed'").rowcount
+    if changed != 1:
+        sys.exit(f"a primary key was changed in {changed} rows, and not in one")
+    return "changed"
 
 
 def expect(states, work):

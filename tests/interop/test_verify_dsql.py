@@ -40,6 +40,7 @@ def test_every_statement_and_each_class_of_errors_is_executed_once(connect):
 
     assert {"INSERT", "BY_KEY", "CLEAR_KEY", "LATEST", "BY_ID"} <= {name.removeprefix("statement ") for name in seen}
     assert seen["a conflict"].startswith("40001") and seen["more than 3,000 rows"].startswith("54000")
+    assert seen["another primary key for a row"] == "changed"
     assert seen["a connection without TLS"].startswith("no connection")
     # Each constant of the store's source is read.
     store = [name for name in seen if name.startswith("statement store ")]
