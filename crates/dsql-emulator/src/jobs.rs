@@ -55,12 +55,14 @@ impl Jobs {
     /// When the statement is invalid. Rows that violate a unique index or a constraint fail the job, and the index or the constraint stays
     /// invalid.
     pub(crate) async fn start(&self, role: &str, job: &Job) -> Result<String, BackendError> {
-        let Job { sql, table, kind } = job;
+        let Job { sql, table, keys, kind } = job;
         let (mut connection, _) = self.backend.connect(&[]).await?;
         if role != ADMIN {
             execute(&mut connection, &format!("SET SESSION AUTHORIZATION {}", quoted(role))).await?;
         }
-        let checked = format!("SELECT pg_backend_pid(), {}::regclass", literal(table));
+        let keys = keys.iter().map(|name| literal(name)).collect::<Vec<_>>().join(", ");
+        let checked =
+            format!("SELECT pg_backend_pid(), sys.check_keys({}::regclass, ARRAY[{keys}]::name[])", literal(table));
         let pid = execute(&mut connection, &checked).await?.concat();
         let nanos = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos();
         let id = format!("job{nanos:x}{:x}", self.number.fetch_add(1, Ordering::Relaxed));

@@ -8,7 +8,9 @@
 //! | SUBSETS | <https://docs.aws.amazon.com/aurora-dsql/latest/userguide/working-with-postgresql-compatibility-supported-sql-subsets.html> |
 //! | MIGRATION | <https://docs.aws.amazon.com/aurora-dsql/latest/userguide/working-with-postgresql-compatibility-migration-guide.html> |
 //! | DDL | <https://docs.aws.amazon.com/aurora-dsql/latest/userguide/working-with-ddl.html> |
+//! | TYPES | <https://docs.aws.amazon.com/aurora-dsql/latest/userguide/working-with-postgresql-compatibility-supported-data-types.html> |
 //! | LIVE | statements that a public project ran on a cluster on 2026-10-03 |
+//! | RECORDED | answers of a cluster on 2026-09-18, in `test/conformance/golden` of <https://github.com/Dreamescaper/dsql-emulator> |
 //! | TROUBLESHOOTING | see the module `error_response` |
 //! | STRICT | not documented: rejected, so that functions do not depend on it |
 //!
@@ -17,6 +19,10 @@
 //! | `SELECT`, `INSERT`, `UPDATE`, `DELETE`, `EXPLAIN`, `SHOW` | accepted | SUBSETS |
 //! | `BEGIN`, `COMMIT`, `ROLLBACK`, without an isolation level or with `REPEATABLE READ` | accepted | SUBSETS |
 //! | another isolation level | `0A000` | MIGRATION: one isolation level |
+//! | `SET TRANSACTION`, `SET SESSION CHARACTERISTICS`, also with `REPEATABLE READ` | `0A000` | RECORDED |
+//! | `FOR UPDATE` | accepted | RECORDED |
+//! | `FOR SHARE`, `FOR NO KEY UPDATE` | `0A000` | RECORDED |
+//! | `TABLESAMPLE`, text search | `0A000` | RECORDED |
 //! | `SAVEPOINT`, `RELEASE`, `ROLLBACK TO` | `0A000` | MIGRATION |
 //! | `TRUNCATE` | `0A000` | MIGRATION: use `DELETE` |
 //! | `DO`, PL/pgSQL, triggers, extensions, types, databases, rules, policies | `0A000` | MIGRATION |
@@ -34,8 +40,8 @@ use std::ops::ControlFlow;
 
 use sqlparser::{
     ast::{
-        Expr, Function, Ident, ObjectName, Select, Set, Statement as Sql, TransactionIsolationLevel, TransactionMode,
-        Visit, Visitor,
+        Expr, Function, Ident, LockType, ObjectName, Query, Select, Set, Statement as Sql, TableFactor,
+        TransactionIsolationLevel, TransactionMode, Visit, Visitor,
     },
     dialect::PostgreSqlDialect,
     parser::Parser,
@@ -54,8 +60,8 @@ const MAX_DEPTH: usize = 4000;
 /// Stack size of the parsing thread, enough for a tree of that depth.
 const PARSER_STACK: usize = 256 * 1024 * 1024;
 
-/// Functions of locks, sessions and files, none of which DSQL has (MIGRATION, STRICT).
-const FUNCTIONS: [&str; 10] = [
+/// Functions of locks, sessions, files and text search, none of which DSQL has (MIGRATION, STRICT, RECORDED).
+const FUNCTIONS: [&str; 15] = [
     "pg_advisory_",
     "pg_try_advisory_",
     "pg_terminate_backend",
@@ -66,6 +72,11 @@ const FUNCTIONS: [&str; 10] = [
     "lo_",
     "pg_read_",
     "dblink",
+    "to_tsvector",
+    "to_tsquery",
+    "plainto_tsquery",
+    "phraseto_tsquery",
+    "websearch_to_tsquery",
 ];
 const SYSTEM_COLUMNS: [&str; 6] = ["xmin", "xmax", "cmin", "cmax", "ctid", "tableoid"];
 /// Session settings that clients send when they connect.
@@ -98,11 +109,12 @@ pub(crate) enum Kind {
     WaitForJob,
 }
 
-/// An asynchronous job: its statement for Postgres, and its table.
+/// An asynchronous job: its statement for Postgres, its table, and the columns that are keys of its index.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Job {
     pub(crate) sql: String,
     pub(crate) table: String,
+    pub(crate) keys: Vec<String>,
     pub(crate) kind: JobKind,
 }
 
@@ -224,12 +236,12 @@ fn set(set: &Set) -> Result<(), ErrorResponse> {
             if SETTINGS.contains(&name.as_str()) { Ok(()) } else { Err(unsupported(name)) }
         }
         Set::SetTimeZone { .. } | Set::SetNames { .. } => Ok(()),
-        Set::SetTransaction { modes, session: false, snapshot: None } => isolation(modes),
+        Set::SetTransaction { .. } => Err(unsupported("TRANSACTION".to_owned())),
         other => Err(unsupported(other.to_string())),
     }
 }
 
-/// Searches a statement for functions and columns that DSQL does not have, and for writes within a query.
+/// Searches a statement for clauses, functions and columns that DSQL does not have, and for writes within a query.
 struct Inspection {
     writes: bool,
 }
@@ -240,6 +252,24 @@ impl Visitor for Inspection {
     fn pre_visit_statement(&mut self, statement: &Sql) -> ControlFlow<ErrorResponse> {
         self.writes |= matches!(statement, Sql::Insert(_) | Sql::Update(_) | Sql::Delete(_) | Sql::Merge(_));
         ControlFlow::Continue(())
+    }
+
+    fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<ErrorResponse> {
+        match query.locks.iter().any(|lock| lock.lock_type == LockType::Share) {
+            true => ControlFlow::Break(ErrorResponse::unsupported(
+                "locking clauses other than FOR UPDATE/FOR KEY SHARE are not supported",
+            )),
+            false => ControlFlow::Continue(()),
+        }
+    }
+
+    fn pre_visit_table_factor(&mut self, table: &TableFactor) -> ControlFlow<ErrorResponse> {
+        match table {
+            TableFactor::Table { sample: Some(_), .. } => {
+                ControlFlow::Break(ErrorResponse::unsupported("TABLESAMPLE clause not supported"))
+            }
+            _ => ControlFlow::Continue(()),
+        }
     }
 
     fn pre_visit_select(&mut self, select: &Select) -> ControlFlow<ErrorResponse> {

@@ -52,12 +52,49 @@ BEGIN
             FOR EACH ROW EXECUTE FUNCTION sys.check_sizes()', own::regclass);
     END LOOP;
 END $$;
-CREATE OR REPLACE FUNCTION sys.add_checks_to_new() RETURNS event_trigger LANGUAGE plpgsql AS $$
+-- Types that a column can have, and the default precision of numeric (TYPES).
+CREATE OR REPLACE PROCEDURE sys.check_types(own regclass) LANGUAGE plpgsql AS $$
+DECLARE
+    found record;
 BEGIN
+    FOR found IN SELECT a.attname AS column, a.atttypmod AS modifier, t.typname AS name, format_type(t.oid, NULL) AS shown,
+            CASE t.typtype WHEN 'd' THEN t.typbasetype ELSE t.oid END AS base
+        FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid WHERE a.attrelid = own AND a.attnum > 0 LOOP
+        IF found.base <> ALL ('{int2, int4, int8, float4, float8, numeric, bpchar, varchar, text, date, time, timetz, timestamp,
+            timestamptz, interval, bool, bytea, uuid, json, jsonb}'::regtype[]) THEN
+            RAISE 'datatype % not supported', found.shown USING ERRCODE = '0A000';
+        END IF;
+        IF found.name = 'numeric' AND found.modifier = -1 THEN
+            EXECUTE format('ALTER TABLE %s ALTER COLUMN %I TYPE numeric(18, 6)', own, found.column);
+        END IF;
+    END LOOP;
+END $$;
+
+-- Types that a key of an index can have (TYPES).
+CREATE OR REPLACE FUNCTION sys.check_keys(own regclass, keys name[]) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    unsupported text := (SELECT min(format_type(atttypid, NULL)) FROM pg_attribute WHERE attrelid = own AND attname = ANY (keys)
+        AND atttypid = ANY ('{timetz, interval, bytea, json, jsonb}'::regtype[]));
+BEGIN
+    IF unsupported IS NOT NULL THEN
+        RAISE 'datatype % not supported for index keys', unsupported USING ERRCODE = '0A000';
+    END IF;
+END $$;
+
+CREATE OR REPLACE FUNCTION sys.check_tables() RETURNS event_trigger LANGUAGE plpgsql AS $$
+DECLARE
+    own oid;
+BEGIN
+    FOR own IN SELECT DISTINCT objid FROM pg_event_trigger_ddl_commands() WHERE object_type = 'table' LOOP
+        CALL sys.check_types(own);
+        PERFORM sys.check_keys(own, ARRAY(SELECT a.attname FROM pg_index i
+            JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey) WHERE i.indrelid = own));
+    END LOOP;
     CALL sys.add_checks();
 END $$;
 DROP EVENT TRIGGER IF EXISTS dsql_sizes;
-CREATE EVENT TRIGGER dsql_sizes ON ddl_command_end WHEN TAG IN ('CREATE TABLE') EXECUTE FUNCTION sys.add_checks_to_new();
+DROP EVENT TRIGGER IF EXISTS dsql_tables;
+CREATE EVENT TRIGGER dsql_tables ON ddl_command_end WHEN TAG IN ('CREATE TABLE', 'ALTER TABLE') EXECUTE FUNCTION sys.check_tables();
 CALL sys.add_checks();
 
 GRANT USAGE ON SCHEMA sys TO PUBLIC;

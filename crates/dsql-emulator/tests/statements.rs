@@ -223,3 +223,37 @@ async fn keys_columns_and_rows_are_limited() {
         ("54000".to_owned(), "maximum row size exceeded".to_owned())
     );
 }
+
+#[tokio::test]
+async fn columns_and_keys_have_the_types_of_aurora_dsql() {
+    let cluster = Cluster::start().await;
+    let mut connection = cluster.connect().await;
+    connection.execute("CREATE DOMAIN address AS inet").await.unwrap();
+    for own in ["text[]", "inet", "lseg", "bit(8)", "pg_lsn", "numrange", "int4multirange", "oid", "name", "address"] {
+        let sql = format!("CREATE TABLE typed (v {own})");
+        let (code, message) = statement_error(&mut connection, &sql, false).await;
+        assert!(code == "0A000" && message.ends_with("not supported"), "{own}: {code} {message}");
+    }
+    let all = "CREATE TABLE typed (a smallint, b real, c double precision, d numeric, e numeric(10, 2), f char(10), g varchar(20), h text,
+        i date, j time, k timetz, l timestamp, m timestamptz, n interval, o boolean, p bytea, q uuid, r json, s jsonb)";
+    connection.execute(all).await.unwrap();
+    assert_eq!(statement_error(&mut connection, "ALTER TABLE typed ADD COLUMN t money", false).await.0, "0A000");
+    connection.execute("ALTER TABLE typed ADD COLUMN t numeric").await.unwrap();
+
+    for column in ["k", "n", "p", "s", "h, \"p\""] {
+        let sql = format!("CREATE INDEX ASYNC ON typed ({column})");
+        assert_eq!(statement_error(&mut connection, &sql, false).await.0, "0A000", "{column}");
+    }
+    for key in ["k bytea PRIMARY KEY", "k text, v jsonb UNIQUE", "k text, v interval, PRIMARY KEY (k, v)"] {
+        let sql = format!("CREATE TABLE keyed ({key})");
+        assert_eq!(statement_error(&mut connection, &sql, false).await.0, "0A000", "{key}");
+    }
+    connection.fetch_all("CREATE INDEX ASYNC ON typed (d, e, f, h) INCLUDE (p)").await.unwrap();
+
+    // Without a precision it is numeric(18, 6).
+    let insert = "INSERT INTO typed (d, t) VALUES (1.23456789, 2.23456789) RETURNING d::text || ' ' || t::text";
+    let stored: String = sqlx::query_scalar(insert).fetch_one(&mut connection).await.unwrap();
+    assert_eq!(stored, "1.234568 2.234568");
+    let overflow = "INSERT INTO typed (d) VALUES (1234567890123)";
+    assert_eq!(statement_error(&mut connection, overflow, false).await.0, "22003");
+}
