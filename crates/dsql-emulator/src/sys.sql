@@ -1,8 +1,8 @@
 -- The lock is for emulators that start at the same time in front of one database.
 SELECT pg_advisory_xact_lock(7234296131);
 
--- Before Postgres 15 every role may create tables there. Aurora DSQL is compatible with Postgres 16.
-REVOKE CREATE ON SCHEMA public FROM PUBLIC;
+-- Other roles than admin need a grant for each schema, also for public (`access-control.md` and `troubleshooting.md` of TROUBLESHOOTING).
+REVOKE ALL ON SCHEMA public FROM PUBLIC;
 
 CREATE SCHEMA IF NOT EXISTS sys;
 CREATE TABLE IF NOT EXISTS sys.jobs (

@@ -62,6 +62,9 @@ async fn a_role_connects_after_its_grant_and_has_its_privileges_alone() {
 
     let mut connection = PgConnection::connect_with(&cluster.options(&role)).await.unwrap();
 
+    // A role has no rights to the schema without a grant.
+    assert_eq!(statement_error(&mut connection, "SELECT * FROM public.notes", false).await.0, "42501");
+    admin.execute(sqlx::AssertSqlSafe(format!("GRANT USAGE ON SCHEMA public TO {role}"))).await.unwrap();
     let user: String = sqlx::query_scalar("SELECT current_user::text").fetch_one(&mut connection).await.unwrap();
     assert_eq!(user, role);
     connection.fetch_all("SELECT * FROM notes").await.unwrap();
@@ -76,7 +79,11 @@ async fn a_role_connects_after_its_grant_and_has_its_privileges_alone() {
     drop(connection);
     admin.execute(sqlx::AssertSqlSafe(format!("AWS IAM REVOKE {role} FROM '{arn}'"))).await.unwrap();
     assert!(PgConnection::connect_with(&cluster.options(&role)).await.is_err());
-    for sql in [format!("REVOKE SELECT ON notes FROM {role}"), format!("DROP ROLE {role}")] {
+    for sql in [
+        format!("REVOKE SELECT ON notes FROM {role}"),
+        format!("REVOKE USAGE ON SCHEMA public FROM {role}"),
+        format!("DROP ROLE {role}"),
+    ] {
         admin.execute(sqlx::AssertSqlSafe(sql)).await.unwrap();
     }
 }
