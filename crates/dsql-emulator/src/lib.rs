@@ -25,6 +25,7 @@
 //! | sizes of keys, columns and rows | by the text of values, in a trigger of Postgres |
 //! | numbers of tables and indexes | not checked |
 //! | a change of the schema by another session | without an effect on open connections; OC001 occurs only as an injected failure |
+//! | order of texts | that of the database in Postgres; Aurora DSQL has the collation C |
 //! | dropping the primary key, or a column of it | accepted; Aurora DSQL rejects it |
 //! | maximum length of `varchar` (65,535 bytes) and `char` (4,096) without a length | not checked |
 //! | messages with several statements, `FOR KEY SHARE`, `ANALYZE`, `ALTER SEQUENCE`, `SET STORAGE`, `SET SCHEMA` | rejected; Aurora DSQL has them |
