@@ -69,6 +69,7 @@ class Postgres:
         """Makes the data folder, if there is none, and returns the superuser's password."""
         secret = self.data / "superuser-password"
         if secret.exists():
+            self.check_version()
             return secret.read_text()
         password = secrets.token_hex(16)
         self.data.parent.mkdir(parents=True, exist_ok=True)
@@ -89,6 +90,16 @@ class Postgres:
         # Replaces a folder only if it is empty.
         making.rename(self.data)
         return password
+
+    def check_version(self):
+        """A new major version does not read the data of another one."""
+        of_data, of_binaries = (self.data / "PG_VERSION").read_text().strip(), major_version(self.bin / "postgres")
+        if of_data != str(of_binaries):
+            sys.exit(
+                f"{self.data} has the data of Postgres {of_data}, and {self.bin} has Postgres {of_binaries}. To keep the data, name the "
+                f"binaries of Postgres {of_data}, with POSTGRES_BIN=FOLDER or POSTGRES_VERSION={of_data}. To begin without data, delete the "
+                "folder.",
+            )
 
     def make(self, databases):
         """Makes databases that are not there; before it starts, since no client is at hand."""
@@ -187,11 +198,16 @@ def binaries():
     installed = [shutil.which("postgres"), *sorted(glob.glob("/usr/lib/postgresql/*/bin/postgres"), reverse=True)]
     for path in filter(None, installed):
         folder = pathlib.Path(path).resolve().parent
-        version = subprocess.run([path, "--version"], capture_output=True, text=True).stdout
-        number = re.search(r"(\d+)(?:\.\d+)?", version)
-        if number and int(number[1]) >= OLDEST and (folder / "initdb").exists():
+        if major_version(path) >= OLDEST and (folder / "initdb").exists():
             return folder
     return embedded()
+
+
+def major_version(binary):
+    """0 if the binary does not say."""
+    printed = subprocess.run([binary, "--version"], capture_output=True, text=True).stdout
+    number = re.search(r"\d+", printed)
+    return int(number[0]) if number else 0
 
 
 def embedded():

@@ -13,6 +13,7 @@ import sys
 import urllib.error
 
 import copied
+import postgres
 import pytest
 from aws_account import STAND_INS, account, archive, register
 from conftest import PROJECT, emulated
@@ -165,6 +166,8 @@ class Terminal:
 @pytest.fixture(scope="module")
 def terminal(tmp_path_factory):
     with copied.workspace("notes") as workspace:
+        # That of an earlier run may be of another version of Postgres.
+        shutil.rmtree(postgres.reachable(workspace / ".dev" / "postgres"), ignore_errors=True)
         yield Terminal(workspace, tmp_path_factory.mktemp("home"))
 
 

@@ -25,3 +25,15 @@ def test_versions_are_those_of_packages_and_wheel(monkeypatch):
 
     with pytest.raises(SystemExit, match=r"POSTGRES_VERSION is 13: choose from 14, 15, 16, 17, 18"):
         postgres.binaries()
+
+
+def test_data_of_another_version_is_kept_and_its_binaries_are_asked_for(tmp_path):
+    data = tmp_path / "postgres"
+    data.mkdir()
+    (data / "superuser-password").write_text("secret")
+    (data / "PG_VERSION").write_text("9\n")
+
+    with pytest.raises(SystemExit, match=r"has the data of Postgres 9, and .* has Postgres \d\d\. .* POSTGRES_VERSION=9"):
+        postgres.Postgres(data)
+
+    assert (data / "PG_VERSION").exists()
