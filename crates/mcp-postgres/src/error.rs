@@ -168,7 +168,8 @@ pub(crate) fn is_lost(error: &sqlx::Error) -> bool {
 /// Converts the error of a statement that commits by itself: if the connection was lost, it may have been executed.
 pub(crate) fn convert_autocommit_error(error: sqlx::Error) -> sqlx::Error {
     match classify(&error) {
-        (Kind::Unavailable, Class { is_without_effect: false, .. }) => {
+        (Kind::Unavailable, Class { is_without_effect: false, .. })
+        | (Kind::Other, Class { is_without_effect: false, is_connection_lost: true, .. }) => {
             through_sqlx(outcome_unknown(DatabaseError::from(error)))
         }
         _ => convert_guard_error(error),
@@ -233,6 +234,9 @@ impl Failure {
         let Self { error, class } = self;
         let error = match error {
             error @ (DatabaseError::Unavailable(_) | DatabaseError::TimedOut) if !class.is_without_effect => {
+                outcome_unknown(error)
+            }
+            error @ DatabaseError::Other(_) if class.is_connection_lost && !class.is_without_effect => {
                 outcome_unknown(error)
             }
             error => error,
@@ -351,6 +355,8 @@ fn classify(error: &sqlx::Error) -> (Kind, Class) {
             Some(name) => Kind::Constraint(name.to_owned()),
             None => Kind::Other,
         }),
+        // Any other end of the session, such as a panic: whether a commit was executed is unknown.
+        _ if is_session_over => lost(Kind::Other),
         _ => rejected(Kind::Other),
     };
     (kind, Class { is_connection_lost: class.is_connection_lost || is_session_over, ..class })

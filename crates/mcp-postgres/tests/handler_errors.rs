@@ -4,11 +4,11 @@
 
 mod support;
 
-use mcp_postgres::{Database, Retry};
+use mcp_postgres::{Database, DatabaseError, Retry};
 use mcp_server::{Cursor, HandlerError};
 use mcp_testing::{BackendKind, TestBackend};
-use sqlx::AssertSqlSafe;
-use support::{LIMIT, Proxy, context, open, open_with};
+use sqlx::{AssertSqlSafe, Executor};
+use support::{LIMIT, NOTE, Proxy, context, execute, notes, open, open_with, start_failing_proxy};
 
 #[tokio::test]
 async fn with_plpgsql_a_handler_needs_no_conversion_of_a_statements_error() {
@@ -83,5 +83,28 @@ async fn a_text_that_postgres_cannot_store_is_an_invalid_input() {
         for result in [acquired, begun, written, read] {
             assert_eq!(format!("{:?}", result.unwrap_err()), format!("InvalidInput({TEXT:?})"), "{sql}");
         }
+    }
+}
+
+/// Such as a full disk, which stops the whole server while it commits (a panic), or a dropped database.
+#[tokio::test]
+async fn the_outcome_is_unknown_when_any_error_ends_the_session_during_a_write() {
+    let test = TestBackend::create(BackendKind::Postgres).await;
+    open(&test, 1).await;
+    for (severity, code) in [("PANIC", "53100"), ("FATAL", "57P04")] {
+        let url = start_failing_proxy(&test, severity, code);
+        let database = open_with(&test, 1, &[("DATABASE_URL", &url)]).await;
+        let before = notes(&test).await;
+
+        let written = execute(&database, LIMIT, Retry::Never, NOTE).await.unwrap_err();
+        let acquired: DatabaseError = {
+            let mut connection = database.acquire(&context(LIMIT).await).await.unwrap();
+            connection.execute(NOTE).await.unwrap_err().into()
+        };
+
+        for error in [written, acquired] {
+            assert!(matches!(error, DatabaseError::OutcomeUnknown(_)), "{severity} {code}: {error:?}");
+        }
+        assert_eq!(notes(&test).await, before + 2, "both were executed");
     }
 }

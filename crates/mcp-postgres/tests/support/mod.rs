@@ -204,6 +204,45 @@ impl Proxy {
     }
 }
 
+/// Starts a proxy that replaces the response to a statement with [`NOTE`] by an error that ends the session. Returns its URL.
+pub(crate) fn start_failing_proxy(test: &TestDatabase, severity: &str, code: &str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (credentials, rest) = test.url().split_once('@').unwrap();
+    let (address, name) = rest.split_once('/').unwrap();
+    let url = format!("{credentials}@{}/{name}", listener.local_addr().unwrap());
+    let fields = format!("S{severity}\0V{severity}\0C{code}\0Mthe session has ended\0\0");
+    let error = [&b"E"[..], &u32::try_from(fields.len() + 4).unwrap().to_be_bytes(), fields.as_bytes()].concat();
+    let address = address.to_owned();
+    thread::spawn(move || {
+        for client in listener.incoming() {
+            let (mut client, mut server) = (client.unwrap(), TcpStream::connect(&address).unwrap());
+            let (mut from_client, mut to_server) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+            let (fails, error) = (Arc::new(AtomicBool::new(false)), error.clone());
+            let is_sent = Arc::clone(&fails);
+            thread::spawn(move || {
+                let mut bytes = vec![0; 64 * 1024];
+                while let Ok(length @ 1..) = from_client.read(&mut bytes) {
+                    let has_note = bytes[..length].windows(NOTE.len()).any(|own| own == NOTE.as_bytes());
+                    is_sent.fetch_or(has_note, Ordering::SeqCst);
+                    to_server.write_all(&bytes[..length]).unwrap();
+                }
+            });
+            thread::spawn(move || {
+                let mut bytes = vec![0; 64 * 1024];
+                while let Ok(length @ 1..) = server.read(&mut bytes) {
+                    if fails.load(Ordering::SeqCst) {
+                        let _ = client.write_all(&error);
+                        let _ = client.shutdown(std::net::Shutdown::Both);
+                        break;
+                    }
+                    client.write_all(&bytes[..length]).unwrap();
+                }
+            });
+        }
+    });
+    url
+}
+
 /// The startup message of a client; without `options` if it is sent to a pooler.
 fn startup(client: &mut TcpStream, is_pooler: bool) -> Vec<u8> {
     let mut length = [0; 4];
