@@ -11,7 +11,7 @@ use sqlx::{
     postgres::{PgRow, PgStatement, PgTransactionManager, PgTypeInfo},
 };
 use sqlx_core::transaction::TransactionManager;
-use tokio::time::timeout_at;
+use tokio::time::{timeout, timeout_at};
 
 use crate::{
     DatabaseError,
@@ -20,7 +20,7 @@ use crate::{
     hold::Hold,
     pooler::end_transaction,
     retry::Budget,
-    sessions::{Lease, Session, record_failure},
+    sessions::{Lease, PING_TIME, Session, record_failure},
 };
 
 /// A transaction, from [`Database::begin`](crate::Database::begin).
@@ -95,9 +95,19 @@ impl Transaction {
         let committed = committed.await.map_or_else(|_| Err(Failure::timed_out()), |done| done.map_err(Failure::from));
         let committed =
             committed.map_err(|failure| if is_commit_sent { failure.into_write_failure() } else { failure });
-        record_failure(&span, committed).map_err(|failure| failure.error)?;
-        lease.release();
-        Ok(())
+        match record_failure(&span, committed) {
+            Ok(()) => {
+                lease.release();
+                Ok(())
+            }
+            Err(Failure { error, class }) => {
+                // The server has responded, such as with a conflict: a new connection would count against the limit of their rate.
+                if !class.is_connection_lost {
+                    let _ = timeout(PING_TIME, roll_back(lease, budget)).await;
+                }
+                Err(error)
+            }
+        }
     }
 
     /// Rolls the transaction back, and keeps the connection for the next operation.
@@ -106,23 +116,28 @@ impl Transaction {
     ///
     /// When the connection is lost, or the database does not respond in time. The transaction is rolled back anyway.
     pub async fn rollback(self) -> Result<(), DatabaseError> {
-        let TransactionConnection { mut lease, budget, is_lost, _hold, .. } = self.0;
+        let TransactionConnection { lease, budget, is_lost, _hold, .. } = self.0;
         if is_lost {
             return Ok(());
         }
-        let Session { connection, is_pooled, .. } = &mut lease.session;
-        let rolled_back = timeout_at(budget.done_by(), async {
-            match *is_pooled {
-                true => end_transaction(connection, false).await,
-                false => PgTransactionManager::rollback(connection).await,
-            }
-        });
-        rolled_back.await.map_err(|_| DatabaseError::TimedOut)??;
-        if lease.session.is_pooled || PgTransactionManager::get_transaction_depth(&lease.session.connection) == 0 {
-            lease.release();
-        }
-        Ok(())
+        roll_back(lease, budget).await
     }
+}
+
+/// Rolls a transaction back, and returns its connection for the next operation.
+async fn roll_back(mut lease: Lease, budget: Budget) -> Result<(), DatabaseError> {
+    let Session { connection, is_pooled, .. } = &mut lease.session;
+    let rolled_back = timeout_at(budget.done_by(), async {
+        match *is_pooled {
+            true => end_transaction(connection, false).await,
+            false => PgTransactionManager::rollback(connection).await,
+        }
+    });
+    rolled_back.await.map_err(|_| DatabaseError::TimedOut)??;
+    if lease.session.is_pooled || PgTransactionManager::get_transaction_depth(&lease.session.connection) == 0 {
+        lease.release();
+    }
+    Ok(())
 }
 
 impl Deref for Transaction {

@@ -60,6 +60,26 @@ async fn the_outcome_is_unknown_when_the_server_is_unavailable_at_the_commit() {
     assert!(matches!(unsupported, Err(DatabaseError::Other(_))), "{unsupported:?}");
 }
 
+/// A cluster admits 100 new connections a second: conflicts of many environments must not use them up.
+#[tokio::test]
+async fn a_commit_that_fails_keeps_its_connection() {
+    for faults in
+        [Faults { conflict: 1.0, ..Faults::default() }, Faults { unavailable: 1.0, seed: 1, ..Faults::default() }]
+    {
+        let cluster = cluster(Limits::default(), faults).await;
+        let database = open(&cluster, 1).await;
+        for _ in 0..5 {
+            let context = context(LIMIT).await;
+            let mut transaction = database.begin(&context).await.unwrap();
+            transaction.execute(NOTE).await.unwrap();
+            transaction.commit().await.unwrap_err();
+            // The connection is ready for the next call.
+            execute(&database, LIMIT, Retry::Never, "SELECT 1").await.unwrap();
+        }
+        assert_eq!(cluster.emulator().counts().admitted, 1, "{faults:?}");
+    }
+}
+
 #[tokio::test]
 async fn connections_are_replaced_before_they_are_too_old() {
     let cluster = cluster(Limits::default(), Faults::default()).await;
