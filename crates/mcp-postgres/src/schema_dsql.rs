@@ -89,7 +89,7 @@ fn unknown(applied: &[(i64, Vec<u8>)], schema: &Schema) -> Vec<i64> {
 
 /// Returns versions and checksums of the applied migrations. Creates their table if it is missing.
 async fn applied(connection: &mut PgConnection) -> Result<Vec<(i64, Vec<u8>)>, DatabaseError> {
-    let mut retries = Retries::new(Budget::new(None));
+    let mut retries = None;
     let rows = loop {
         match connection.fetch_all(sqlx::raw_sql(APPLIED)).await {
             Ok(rows) => break rows,
@@ -142,7 +142,7 @@ async fn wait_for_job(connection: &mut PgConnection, job: String) -> Result<(), 
 }
 
 async fn record(connection: &mut PgConnection, migration: &sqlx::migrate::Migration) -> Result<(), DatabaseError> {
-    let mut retries = Retries::new(Budget::new(None));
+    let mut retries = None;
     loop {
         let insert = sqlx::query(RECORD)
             .bind(migration.version)
@@ -219,7 +219,7 @@ fn is_declared(grants: &[(&str, &str)], target: &str, privilege: &str) -> bool {
 
 /// Executes a statement unless `exists` returns a row, which is checked again after an unknown outcome. Returns whether it was executed.
 async fn ensure(connection: &mut PgConnection, exists: &str, sql: &str) -> Result<bool, DatabaseError> {
-    let mut retries = Retries::new(Budget::new(None));
+    let mut retries = None;
     let mut is_executed = false;
     loop {
         if !execute(connection, exists).await?.is_empty() {
@@ -235,7 +235,7 @@ async fn ensure(connection: &mut PgConnection, exists: &str, sql: &str) -> Resul
 
 /// Executes a statement that can be repeated, with retries of conflicts.
 async fn execute(connection: &mut PgConnection, sql: &str) -> Result<Vec<PgRow>, DatabaseError> {
-    let mut retries = Retries::new(Budget::new(None));
+    let mut retries = None;
     loop {
         match connection.fetch_all(sqlx::raw_sql(AssertSqlSafe(sql.to_owned()))).await {
             Ok(rows) => return Ok(rows),
@@ -244,11 +244,12 @@ async fn execute(connection: &mut PgConnection, sql: &str) -> Result<Vec<PgRow>,
     }
 }
 
-/// Waits before a statement is repeated on the same connection.
-async fn wait(retries: &mut Retries, error: sqlx::Error) -> Result<(), DatabaseError> {
+/// Waits before a statement is repeated on the same connection. The time for retries begins with the first failure, since a statement may
+/// wait for minutes.
+async fn wait(retries: &mut Option<Retries>, error: sqlx::Error) -> Result<(), DatabaseError> {
     let failure = Failure::from(error);
     let may_repeat = !failure.class.is_connection_lost;
-    retries.wait(failure, may_repeat).await
+    retries.get_or_insert_with(|| Retries::new(Budget::new(None))).wait(failure, may_repeat).await
 }
 
 /// Returns the first column of rows, without nulls.

@@ -336,6 +336,28 @@ async fn an_invalid_index_of_the_store_fails_the_migration_until_it_is_dropped()
     assert!(admin.fetch_one(valid).await.unwrap().get::<bool, _>(0));
 }
 
+/// The index changes the schema while the call that waits for it is a transaction.
+#[tokio::test]
+async fn a_conflict_after_a_long_wait_for_an_index_is_retried() {
+    let backend = cluster().await;
+    let mut admin = backend.connect().await;
+    // A sequence keeps its value when the transaction fails. The wait is longer than the time for retries of a statement.
+    for sql in [
+        "CREATE SEQUENCE sys.calls",
+        "CREATE OR REPLACE PROCEDURE sys.wait_for_job(job text, INOUT succeeded boolean DEFAULT NULL) LANGUAGE plpgsql AS $$ BEGIN
+            IF nextval('sys.calls') = 1 THEN PERFORM pg_sleep(10.1); RAISE 'outdated' USING ERRCODE = '40001'; END IF;
+            succeeded := true;
+        END $$",
+        "GRANT USAGE ON SEQUENCE sys.calls TO PUBLIC",
+    ] {
+        admin.execute(sql).await.unwrap();
+    }
+
+    let report = run(&backend, None).await.unwrap();
+
+    assert_eq!(report.applied, [1, 2, 3]);
+}
+
 #[tokio::test]
 async fn a_changed_or_transactional_migration_is_an_error() {
     let backend = cluster().await;
