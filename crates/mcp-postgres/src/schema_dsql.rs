@@ -191,18 +191,23 @@ async fn grant(
     Ok(RoleReport { name, arn, is_new, granted, revoked })
 }
 
-/// Selects what a role was granted in the schema `public`: the target as `GRANT` names it, and the privilege.
+/// Selects what a role was granted in the schema `public`: the target as `GRANT` names it, and the privilege. The right to grant a
+/// privilege to others is one more.
 fn held(role: &str) -> String {
     format!(
-        "SELECT CASE c.relkind WHEN 'S' THEN 'SEQUENCE ' ELSE '' END || quote_ident(c.relname), a.privilege_type
+        "WITH held (target, privilege, is_grantable) AS (
+        SELECT CASE c.relkind WHEN 'S' THEN 'SEQUENCE ' ELSE '' END || quote_ident(c.relname), a.privilege_type, a.is_grantable
             FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace CROSS JOIN LATERAL aclexplode(c.relacl) a
             JOIN pg_roles r ON r.oid = a.grantee WHERE n.nspname = 'public' AND r.rolname = {role}
-        UNION SELECT quote_ident(c.relname), a.privilege_type
+        UNION SELECT quote_ident(c.relname), a.privilege_type, a.is_grantable
             FROM pg_attribute t JOIN pg_class c ON c.oid = t.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
             CROSS JOIN LATERAL aclexplode(t.attacl) a
             JOIN pg_roles r ON r.oid = a.grantee WHERE n.nspname = 'public' AND r.rolname = {role}
-        UNION SELECT 'SCHEMA public', a.privilege_type FROM pg_namespace n CROSS JOIN LATERAL aclexplode(n.nspacl) a
-            JOIN pg_roles r ON r.oid = a.grantee WHERE n.nspname = 'public' AND r.rolname = {role}
+        UNION SELECT 'SCHEMA public', a.privilege_type, a.is_grantable
+            FROM pg_namespace n CROSS JOIN LATERAL aclexplode(n.nspacl) a
+            JOIN pg_roles r ON r.oid = a.grantee WHERE n.nspname = 'public' AND r.rolname = {role})
+        SELECT target, privilege FROM held
+        UNION SELECT target, 'GRANT OPTION FOR ' || privilege FROM held WHERE is_grantable
         ORDER BY 1, 2"
     )
 }

@@ -224,6 +224,10 @@ async fn privileges_that_the_schema_does_not_declare_are_revoked() {
     ] {
         admin.execute(AssertSqlSafe(format!("GRANT {privilege} TO {role}"))).await.unwrap();
     }
+    for privilege in ["SELECT", "TRUNCATE"] {
+        let sql = format!("GRANT {privilege} ON notes TO {role} WITH GRANT OPTION");
+        admin.execute(AssertSqlSafe(sql)).await.unwrap();
+    }
 
     let second = run(&backend, Some(&role)).await.unwrap().role.unwrap();
     let third = run(&backend, Some(&role)).await.unwrap().role.unwrap();
@@ -242,6 +246,10 @@ async fn privileges_that_the_schema_does_not_declare_are_revoked() {
     }
     assert!(!second.revoked.iter().any(|own| ["SELECT ON notes", "INSERT ON notes"].contains(&own.as_str())));
     assert_eq!((third.revoked, state(&mut admin, &role).await), (Vec::new(), declared));
+    for privilege in ["SELECT WITH GRANT OPTION", "TRUNCATE"] {
+        let has = format!("SELECT has_table_privilege('{role}', 'notes', '{privilege}')");
+        assert!(!admin.fetch_one(AssertSqlSafe(has)).await.unwrap().get::<bool, _>(0), "{privilege}");
+    }
     let kept = format!("SELECT has_table_privilege('{other}', 'notes', 'DELETE')");
     assert!(admin.fetch_one(AssertSqlSafe(kept)).await.unwrap().get::<bool, _>(0));
     for own in [&role, &other] {
