@@ -14,6 +14,9 @@ const READ_BYTES: usize = 64 * 1024;
 /// Size of the output buffer at which it is flushed.
 const FLUSH_BYTES: usize = 32 * 1024;
 
+/// Maximum length of the name of a statement or portal, in bytes: that of a name in Postgres.
+const MAX_NAME: usize = 63;
+
 /// Why a connection ends.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum WireError {
@@ -179,6 +182,11 @@ impl<'a> Fields<'a> {
         self.bytes(1)?;
         Ok(text)
     }
+
+    /// Reads the name of a statement or portal.
+    fn name(&mut self) -> Result<&'a str, WireError> {
+        self.string().ok().filter(|name| name.len() <= MAX_NAME).ok_or(WireError::Malformed)
+    }
 }
 
 /// A message of a client, with the fields that the emulator uses. The frame is forwarded to Postgres unchanged.
@@ -207,10 +215,10 @@ impl<'a> ClientMessage<'a> {
         let mut fields = Fields(frame.body());
         Ok(match frame.tag() {
             b'Q' => Self::Query(fields.string()?),
-            b'P' => Self::Parse(fields.string()?, fields.string()?, fields.0),
-            b'B' => Self::Bind { portal: fields.string()?, statement: fields.string()? },
-            b'E' => Self::Execute(fields.string()?),
-            tag @ (b'D' | b'C') => match (tag, fields.byte()?, fields.string()?) {
+            b'P' => Self::Parse(fields.name()?, fields.string()?, fields.0),
+            b'B' => Self::Bind { portal: fields.name()?, statement: fields.name()? },
+            b'E' => Self::Execute(fields.name()?),
+            tag @ (b'D' | b'C') => match (tag, fields.byte()?, fields.name()?) {
                 (b'D', b'S' | b'P', _) => Self::Describe,
                 (b'C', b'S', name) => Self::CloseStatement(name),
                 (b'C', b'P', name) => Self::ClosePortal(name),
@@ -253,6 +261,9 @@ mod tests {
             (b'D', b"Xname\0"),
             (b'C', b"S"),
             (b'E', b"portal"),
+            // Names longer than those of Postgres, which would be kept for each statement and portal.
+            (b'P', &[&[b'n'; 64][..], b"\0SELECT 1\0"].concat()),
+            (b'B', &[&[b'n'; 64][..], b"\0s\0"].concat()),
             (b'p', b"password\0"),
             (b'F', b"\0\0\0\0"),
             (0, b""),
