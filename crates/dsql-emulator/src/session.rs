@@ -99,6 +99,8 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Session<C> {
                 }
                 ClientMessage::Copy => {}
             }
+            // A client may send any number of messages before it synchronizes.
+            self.client.flush_if_large().await?;
         }
         self.client.close().await;
         Ok(())

@@ -4,15 +4,20 @@
 
 mod support;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use dsql_emulator::{Limits, TestCredentials};
+use rustls::{
+    ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, pem::PemObject},
+};
 use sqlx::{Connection, Executor, PgConnection, postgres::PgSslMode};
 use support::{Cluster, error, eventually, statement_error};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
 };
+use tokio_rustls::{TlsConnector, client::TlsStream};
 
 #[tokio::test]
 async fn only_a_valid_token_over_verified_tls_connects() {
@@ -127,6 +132,25 @@ async fn a_client_that_disconnects_ends_its_session_in_postgres() {
     eventually(async || sqlx::query_scalar::<_, i64>(sql).fetch_one(&mut admin).await.unwrap() == 0).await;
 }
 
+/// Otherwise the emulator would keep all responses of a client that never synchronizes.
+#[tokio::test]
+async fn responses_are_sent_before_a_client_synchronizes_if_they_are_large() {
+    let cluster = Cluster::start().await;
+    let mut stream = raw_session(&cluster).await;
+    let columns = (0..1000).map(|number| format!("1 AS column_{number}")).collect::<Vec<_>>().join(", ");
+    let mut messages = message(b'P', format!("\0SELECT {columns}\0\0\0").as_bytes());
+    messages.extend(message(b'B', &[0; 8]));
+    for _ in 0..50 {
+        messages.extend(message(b'D', b"P\0"));
+    }
+    stream.write_all(&messages).await.unwrap();
+
+    let mut received = vec![0; 1_000_000];
+    let read = tokio::time::timeout(Duration::from_secs(10), stream.read_exact(&mut received)).await;
+
+    assert!(read.is_ok(), "the responses are kept");
+}
+
 #[tokio::test]
 async fn hostile_clients_end_their_own_connection_only() {
     let cluster = Cluster::start().await;
@@ -163,4 +187,34 @@ async fn hostile_clients_end_their_own_connection_only() {
     let deep = format!("SELECT {}1", "-".repeat(5000).replace('-', "- "));
     assert_eq!(statement_error(&mut good, &deep, true).await.0, "54001");
     good.fetch_one("SELECT 1").await.unwrap();
+}
+
+fn message(tag: u8, body: &[u8]) -> Vec<u8> {
+    [&[tag][..], &u32::try_from(body.len() + 4).unwrap().to_be_bytes(), body].concat()
+}
+
+/// A session of the administrator, without a driver.
+async fn raw_session(cluster: &Cluster) -> TlsStream<TcpStream> {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(cluster.emulator.certificate().as_bytes()).unwrap()).unwrap();
+    let config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    let mut stream = TcpStream::connect(cluster.emulator.address()).await.unwrap();
+    stream.write_all(&[8_u32.to_be_bytes(), 80_877_103_u32.to_be_bytes()].concat()).await.unwrap();
+    assert_eq!(stream.read_u8().await.unwrap(), b'S');
+    let host = "localhost".try_into().unwrap();
+    let mut stream = TlsConnector::from(Arc::new(config)).connect(host, stream).await.unwrap();
+    let startup = b"\0\x03\0\0user\0admin\0\0";
+    stream.write_all(&u32::try_from(startup.len() + 4).unwrap().to_be_bytes()).await.unwrap();
+    stream.write_all(startup).await.unwrap();
+    let token = format!("{}\0", cluster.emulator.token("admin").unwrap());
+    stream.write_all(&message(b'p', token.as_bytes())).await.unwrap();
+    loop {
+        let (tag, length) = (stream.read_u8().await.unwrap(), stream.read_u32().await.unwrap());
+        let mut body = vec![0; length as usize - 4];
+        stream.read_exact(&mut body).await.unwrap();
+        assert_ne!(tag, b'E', "{}", String::from_utf8_lossy(&body));
+        if tag == b'Z' {
+            return stream;
+        }
+    }
 }
