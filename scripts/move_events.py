@@ -190,7 +190,11 @@ class Source:
 
 def with_verified_tls(url):
     """The parameters of a URL. As in a function, the certificate of another machine is verified unless the URL says otherwise."""
-    parameters = psycopg.conninfo.conninfo_to_dict(url)
+    try:
+        parameters = psycopg.conninfo.conninfo_to_dict(url)
+    except psycopg.Error:
+        # Its text repeats parts of the URL, such as the password.
+        sys.exit("--from-url is not valid: expected postgres://user:password@host:5432/name, its parts percent-encoded")
     host = parameters.get("hostaddr") or parameters.get("host") or ""
     is_local = not host or host.startswith("/") or host in LOOPBACK
     if is_local or "sslmode" in parameters:

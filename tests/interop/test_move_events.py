@@ -287,3 +287,10 @@ def test_a_stack_with_another_database_is_refused(has, reason, monkeypatch):
 ])
 def test_the_certificate_of_another_machine_is_verified(url, mode):
     assert move_events.with_verified_tls(url).get("sslmode") == mode
+
+
+@pytest.mark.parametrize("url", ["postgress://app:hunter2@db/events", "postgres://app:hunter2%@db/events", "postgres://app:hunter2 3@db/events"])
+def test_a_url_that_cannot_be_parsed_is_not_printed(url):
+    with pytest.raises(SystemExit) as ended:
+        move_events.with_verified_tls(url)
+    assert "--from-url" in str(ended.value) and "hunter2" not in str(ended.value)
