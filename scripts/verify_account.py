@@ -49,7 +49,10 @@ def main():
     try:
         verification.run()
     finally:
-        verification.destroy()
+        left = verification.destroy()
+    if left:
+        commands = "".join(f"\n  make destroy STACK={verification.subject} NAME={own}" for own in left)
+        sys.exit(f"all steps were as expected, but stacks were not destroyed, for the reasons above:{commands}")
     print("verified")
 
 
@@ -115,10 +118,14 @@ class Verification:
         return Stack(self.account, name).values()
 
     def destroy(self):
+        """Destroys both stacks. Returns those that are left."""
+        left = []
         for name in (self.name, f"{self.name}-2"):
             if Stack(self.account, name).exists:
                 ended = subprocess.run([str(word) for word in [*COMMAND, "down", self.subject, "--name", name, "--yes"]])
                 print(f"STEP destroy {name}: exit code {ended.returncode}", flush=True)
+                left += [name] if ended.returncode else []
+        return left
 
 
 class DsqlVerification(Verification):
@@ -145,13 +152,14 @@ class DsqlVerification(Verification):
 
     def destroy(self):
         outputs = Stack(self.account, self.name).outputs() if Stack(self.account, self.name).exists else {}
-        super().destroy()
+        left = super().destroy()
         if arn := outputs.get("ClusterArn"):
             # It stays after its stack.
             client, identifier = self.account.client("dsql"), arn.rpartition("/")[2]
             client.update_cluster(identifier=identifier, deletionProtectionEnabled=False)
             client.delete_cluster(identifier=identifier)
             print(f"STEP delete the cluster {identifier}", flush=True)
+        return left
 
 
 def broken_zip(folder):

@@ -1,7 +1,9 @@
 """Stages: files of parameters, and one zip that goes through all of them by its digest, in an emulated account."""
 
 import json
+import re
 import sys
+from types import SimpleNamespace
 
 import aws_versions
 import boto3
@@ -86,3 +88,17 @@ def test_the_verification_of_an_account_runs_all_of_its_steps(aws, zips, monkeyp
     printed = capfd.readouterr().out
     assert printed.count("STEP ") == 8 and printed.endswith("verified\n"), printed
     assert boto3.client("lambda").list_functions()["Functions"] == []
+
+
+def test_a_verification_whose_stack_is_not_destroyed_fails(aws, zips, monkeypatch, capfd):
+    import verify_account
+
+    monkeypatch.setattr(verify_account.Verification, "run", lambda _: None)
+    monkeypatch.setattr(verify_account, "Stack", lambda *_: SimpleNamespace(exists=True))
+    monkeypatch.setattr(verify_account.subprocess, "run", lambda words: SimpleNamespace(returncode=int(words[-2].endswith("-2"))))
+    monkeypatch.setattr(sys, "argv", ["verify_account.py", "--lambda-dir", str(zips), "--yes"])
+    with pytest.raises(SystemExit) as ended:
+        verify_account.main()
+
+    (name,) = re.findall(r"STEP destroy (\S+-2): exit code 1", capfd.readouterr().out)
+    assert f"make destroy STACK=greeter NAME={name}" in str(ended.value)
