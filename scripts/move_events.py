@@ -168,8 +168,12 @@ def instant(text):
 class Source:
     """The old database. Each row has the types of `COLUMNS`, with the key as text."""
 
+    # The key of an event with an idempotency key as migrations/0003_key_of_events.sql derives it: the version before stores a random one
+    # until traffic has moved from it, and Aurora DSQL has no other unique key.
     PAGE = (
-        """SELECT id, key::text, event_name, ("timestamp" AT TIME ZONE 'UTC')::text, issuer, subject, email, idempotency_key
+        """SELECT id, CASE WHEN idempotency_key IS NULL THEN key ELSE left(encode(sha256(convert_to(
+            octet_length(issuer) || ':' || issuer || octet_length(subject) || ':' || subject || idempotency_key, 'UTF8')), 'hex'), 32)::uuid
+        END::text, event_name, ("timestamp" AT TIME ZONE 'UTC')::text, issuer, subject, email, idempotency_key
         FROM events WHERE id > {after} ORDER BY id LIMIT {rows}"""
     )
 

@@ -1,5 +1,6 @@
 """`scripts/move_events.py`: from a Postgres, and from the Data API, to the emulator of Aurora DSQL."""
 
+import hashlib
 import os
 import signal
 import subprocess
@@ -32,7 +33,7 @@ ALL = f"SELECT {move_events.COLUMNS} FROM events ORDER BY id"
 # Half of them with an idempotency key, with all of Unicode, and with gaps between ids.
 FILL = """
     INSERT INTO events (key, event_name, "timestamp", issuer, subject, email, idempotency_key)
-    SELECT CASE WHEN number % 2 = 0 THEN md5('client:' || number)::uuid ELSE gen_random_uuid() END,
+    SELECT gen_random_uuid(),
         'event ' || number || ' ''\\"\t\u00e9\U0001f600', '2026-01-01 00:00+00'::timestamptz + number * interval '1.000001 s',
         CASE WHEN number % 3 = 0 THEN '' ELSE 'https://id.example.com' END, repeat('s', number % 200), 'a@example.com',
         CASE WHEN number % 2 = 0 THEN 'client:' || number END
@@ -85,8 +86,14 @@ def session():
     )
 
 
+# As migrations/0003_key_of_events.sql.
+DERIVED = """left(encode(sha256(convert_to(
+    octet_length(issuer) || ':' || issuer || octet_length(subject) || ':' || subject || idempotency_key, 'UTF8')), 'hex'), 32)::uuid"""
+
+
 def fill(connection, count):
     connection.execute(FILL.format(count=count))
+    connection.execute(f"UPDATE events SET key = {DERIVED} WHERE idempotency_key IS NOT NULL")
     connection.execute("DELETE FROM events WHERE id % 5 = 0")
     assert connection.execute("SELECT count(*) FROM events").fetchone() == (count,)
 
@@ -150,14 +157,28 @@ def test_a_key_that_was_used_again_moves_to_the_new_event(server, old, cluster):
     fill(old, 8)
     with cluster() as own:
         move(server, own)
-        (key, idempotency_key) = old.execute("SELECT key, idempotency_key FROM events WHERE id = 2").fetchone()
+        again = old.execute("SELECT key, issuer, subject, idempotency_key FROM events WHERE id = 2").fetchone()
         old.execute("UPDATE events SET key = gen_random_uuid(), idempotency_key = NULL WHERE id = 2")
-        old.execute("INSERT INTO events (key, event_name, idempotency_key) VALUES (%s, 'again', %s)", [key, idempotency_key])
+        old.execute("INSERT INTO events (key, event_name, issuer, subject, idempotency_key) VALUES (%s, 'again', %s, %s, %s)", again)
         differing = move(server, own, "--verify", code=1)
         move(server, own)
 
     assert "1 missing, 1 with another key" in differing
     assert stored(server) == old.execute(ALL).fetchall()
+
+
+def test_an_event_of_the_version_before_is_found_by_its_idempotency_key(server, old, cluster):
+    """Until traffic has moved to this release, the version before stores events whose `key` is random. On Aurora DSQL, only it is unique."""
+    caller = ("https://id.example.com", "s\u00e9", "client:order 1")
+    old.execute("INSERT INTO events (event_name, issuer, subject, idempotency_key) VALUES ('paid', %s, %s, %s)", caller)
+    with cluster() as own:
+        move(server, own)
+        move(server, own, "--verify")
+
+    # `event_key` in functions/event-logger/src/events.rs.
+    issuer, subject, idempotency_key = caller
+    text = f"{len(issuer)}:{issuer}{len(subject.encode())}:{subject}{idempotency_key}"
+    assert [row[1].hex for row in stored(server)] == [hashlib.sha256(text.encode()).hexdigest()[:32]]
 
 
 def test_events_of_the_cluster_itself_are_not_overwritten(server, old, cluster):
