@@ -10,7 +10,7 @@ use tracing::Instrument;
 use crate::{
     Acquired, Attempt, DatabaseConfig, DatabaseError, Retry, Transaction,
     attempt::in_autocommit,
-    error::Failure,
+    error::{Failure, access_denied},
     hold::{Hold, Holds},
     pooler::in_transaction,
     retry::{Budget, Retries},
@@ -237,7 +237,7 @@ impl Database {
     ) -> Result<(), DatabaseError> {
         if failure.class.is_authentication && !self.sessions.discard_password().await {
             // The next attempt would be rejected too.
-            return Err(retries.overall(DatabaseError::Other(failure.error.into())));
+            return Err(retries.overall(access_denied(failure.error)));
         }
         retries.wait(failure, may_repeat).await
     }

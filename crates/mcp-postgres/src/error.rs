@@ -155,6 +155,31 @@ pub(crate) fn outcome_unknown(error: DatabaseError) -> DatabaseError {
     DatabaseError::OutcomeUnknown(Unavailable::new(UNKNOWN, error).into())
 }
 
+/// A connection that Aurora DSQL has denied. The reason is in its hint, which sqlx does not show.
+#[derive(Debug, thiserror::Error)]
+#[error("access denied: {hint}")]
+struct AccessDenied {
+    hint: String,
+    #[source]
+    source: DatabaseError,
+}
+
+/// Converts the error of a connection that the database has denied, and adds the hint.
+pub(crate) fn access_denied(error: DatabaseError) -> DatabaseError {
+    let database = sqlx_error(&error).and_then(sqlx::Error::as_database_error);
+    let hint = database.and_then(|own| own.try_downcast_ref::<PgDatabaseError>()).and_then(PgDatabaseError::hint);
+    match hint.map(str::to_owned) {
+        Some(hint) => DatabaseError::Other(AccessDenied { hint, source: error }.into()),
+        None => DatabaseError::Other(error.into()),
+    }
+}
+
+/// Returns the error of sqlx from which an error was converted.
+fn sqlx_error(error: &DatabaseError) -> Option<&sqlx::Error> {
+    let source = Error::source(error)?;
+    source.downcast_ref().map(Unavailable::reason).unwrap_or(source).downcast_ref()
+}
+
 /// Wraps the error so that an executor of sqlx can return it.
 pub(crate) fn through_sqlx(error: DatabaseError) -> sqlx::Error {
     sqlx::Error::Io(io::Error::other(error))
@@ -253,12 +278,9 @@ impl From<sqlx::Error> for Failure {
 
 impl From<DatabaseError> for Failure {
     fn from(error: DatabaseError) -> Self {
-        let source = Error::source(&error);
-        let reason = source.and_then(|own| own.downcast_ref()).map(Unavailable::reason).or(source);
-        let source = reason.and_then(|own| own.downcast_ref::<sqlx::Error>());
         // Others: a statement that the server has cancelled, or the author's own error.
         let rejected = Class { is_without_effect: true, ..Class::default() };
-        let class = source.map_or(rejected, |source| classify(source).1);
+        let class = sqlx_error(&error).map_or(rejected, |source| classify(source).1);
         Self { error, class }
     }
 }

@@ -7,6 +7,7 @@ use sqlx::migrate::Migrator;
 
 use crate::{
     DatabaseError, MigrationConfig,
+    error::access_denied,
     migrate::migrate_postgres,
     retry::{Budget, Retries},
     schema_dsql,
@@ -151,8 +152,9 @@ pub async fn migrate(config: MigrationConfig, schema: &'static Schema) -> Result
         match sessions.connect().await {
             Ok(session) => break session,
             Err(failure) => {
-                let may_repeat = is_dsql || !failure.class.is_authentication;
-                retries.wait(failure, may_repeat).await?;
+                let is_denied = failure.class.is_authentication;
+                let waited = retries.wait(failure, is_dsql || !is_denied).await;
+                waited.map_err(|error| if is_denied { access_denied(error) } else { error })?;
             }
         }
     };

@@ -14,6 +14,7 @@ use std::{
 
 use dsql_emulator::{Faults, Limits};
 use mcp_postgres::{Database, DatabaseError, Retry};
+use mcp_server::error_chain;
 use sqlx::Executor;
 use support::{LIMIT, MIGRATOR, NOTE, cluster, cluster_in_a_thread, config, context, execute, notes, open, open_with};
 use tracing::field::{Field, Visit};
@@ -104,9 +105,15 @@ async fn a_rejected_token_is_not_retried() {
     let database = open_with(&cluster, 1, &other).await;
     let started = Instant::now();
 
-    let error = execute(&database, LIMIT, Retry::Idempotent, NOTE).await;
+    let error = execute(&database, LIMIT, Retry::Idempotent, NOTE).await.unwrap_err();
 
-    assert!(matches!(error, Err(DatabaseError::Other(_))), "{error:?}");
+    assert!(matches!(error, DatabaseError::Other(_)), "{error:?}");
+    // The message of Aurora DSQL has no reason. Its hint has.
+    assert!(
+        error_chain(&error).contains("access denied: The request signature does not match"),
+        "{}",
+        error_chain(&error)
+    );
     assert!(started.elapsed() < Duration::from_secs(5));
     assert_eq!(cluster.emulator().counts().admitted, 1);
 }

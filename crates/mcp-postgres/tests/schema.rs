@@ -6,6 +6,7 @@ mod support;
 
 use dsql_emulator::{Faults, TestCredentials};
 use mcp_postgres::{MigrationConfig, MigrationError, MigrationReport, Schema, migrate};
+use mcp_server::error_chain;
 use mcp_testing::{BackendKind, TestBackend};
 use sqlx::{AssertSqlSafe, Executor, PgConnection, Row, migrate::Migrator};
 use support::Proxy;
@@ -201,6 +202,17 @@ async fn a_denied_connection_is_retried() {
     let report = run(&backend, None).await.unwrap();
 
     assert_eq!(report.applied, [1, 2, 3]);
+}
+
+#[tokio::test]
+async fn a_connection_that_stays_denied_fails_with_the_reason() {
+    let backend = cluster().await;
+    backend.emulator().set_faults(Faults { denied: u32::MAX, ..Faults::default() });
+
+    let error = run(&backend, None).await.unwrap_err();
+
+    let chain = error_chain(&error);
+    assert!(chain.contains("access denied: A permission does not apply yet"), "{chain}");
 }
 
 #[tokio::test]
