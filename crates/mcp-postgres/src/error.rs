@@ -160,17 +160,16 @@ pub(crate) fn outcome_unknown(error: DatabaseError) -> DatabaseError {
 #[error("access denied: {hint}")]
 struct AccessDenied {
     hint: String,
-    #[source]
-    source: DatabaseError,
+    source: BoxError,
 }
 
-/// Converts the error of a connection that the database has denied, and adds the hint.
+/// Adds the hint to the error of a connection that the database has denied.
 pub(crate) fn access_denied(error: DatabaseError) -> DatabaseError {
     let database = sqlx_error(&error).and_then(sqlx::Error::as_database_error);
     let hint = database.and_then(|own| own.try_downcast_ref::<PgDatabaseError>()).and_then(PgDatabaseError::hint);
-    match hint.map(str::to_owned) {
-        Some(hint) => DatabaseError::Other(AccessDenied { hint, source: error }.into()),
-        None => DatabaseError::Other(error.into()),
+    match (hint.map(str::to_owned), error) {
+        (Some(hint), DatabaseError::Other(source)) => DatabaseError::Other(AccessDenied { hint, source }.into()),
+        (_, error) => error,
     }
 }
 
@@ -338,8 +337,8 @@ fn classify(error: &sqlx::Error) -> (Kind, Class) {
         }
         // Aurora DSQL rejected the token.
         "08006" if own.is_some_and(|own| own.message().ends_with("access denied")) => {
-            let (kind, class) = rejected(Kind::Unavailable);
-            (kind, Class { is_authentication: true, is_connection_lost: true, ..class })
+            let (kind, class) = rejected(Kind::Other);
+            (kind, Class { is_transient: true, is_authentication: true, is_connection_lost: true, ..class })
         }
         // A deployment changed a table: the statement is prepared again on another connection. Other unsupported features are
         // permanent errors.
@@ -370,8 +369,8 @@ fn classify(error: &sqlx::Error) -> (Kind, Class) {
         // U+0000 in a text, `\u0000` in JSON, a character that the encoding lacks.
         "22021" | "22P05" => rejected(Kind::InvalidText),
         "28P01" | "28000" => {
-            let (kind, class) = rejected(Kind::Unavailable);
-            (kind, Class { is_authentication: true, is_connection_lost: true, ..class })
+            let (kind, class) = rejected(Kind::Other);
+            (kind, Class { is_transient: true, is_authentication: true, is_connection_lost: true, ..class })
         }
         code if code.starts_with("23") => rejected(match constraint {
             Some(name) => Kind::Constraint(name.to_owned()),

@@ -7,6 +7,7 @@ mod support;
 use std::time::{Duration, Instant};
 
 use mcp_postgres::{Database, DatabaseConfig, DatabaseError, Retry};
+use mcp_server::HandlerError;
 use mcp_testing::{BackendKind, TestBackend, on_both_databases};
 use sqlx::{AssertSqlSafe, Connection, Executor, Row};
 use support::{
@@ -125,6 +126,9 @@ async fn with_passwords_a_wrong_one_is_not_retried() {
 
     assert!(matches!(error, DatabaseError::Other(_)), "{error:?}");
     assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+    // A call that is repeated fails again.
+    let told = format!("{:?}", HandlerError::from(error));
+    assert!(told.starts_with("Internal"), "{told}");
 }
 
 async fn a_statement_that_waits_for_a_lock_times_out_and_its_connection_is_closed(test: TestBackend) {

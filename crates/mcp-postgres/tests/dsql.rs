@@ -14,7 +14,7 @@ use std::{
 
 use dsql_emulator::{Faults, Limits};
 use mcp_postgres::{Database, DatabaseError, Retry};
-use mcp_server::error_chain;
+use mcp_server::{HandlerError, error_chain};
 use sqlx::Executor;
 use support::{LIMIT, MIGRATOR, NOTE, cluster, cluster_in_a_thread, config, context, execute, notes, open, open_with};
 use tracing::field::{Field, Visit};
@@ -116,6 +116,9 @@ async fn a_rejected_token_is_not_retried() {
     );
     assert!(started.elapsed() < Duration::from_secs(5));
     assert_eq!(cluster.emulator().counts().admitted, 1);
+    // A call that is repeated fails again.
+    let told = format!("{:?}", HandlerError::from(error));
+    assert!(told.starts_with("Internal"), "{told}");
 }
 
 /// The deadline has room for the TLS handshakes of a thousand environments on a busy machine.
