@@ -170,20 +170,22 @@ async fn grant(
     let is_new = ensure(connection, &exists, &format!("CREATE ROLE {name} WITH LOGIN")).await?;
     let exists = format!("SELECT 1 FROM sys.iam_pg_role_mappings WHERE pg_role_name = {own_name} AND arn = {own_arn}");
     ensure(connection, &exists, &format!("AWS IAM GRANT {name} TO {own_arn}")).await?;
-    execute(connection, &format!("GRANT USAGE ON SCHEMA public TO {name}")).await?;
+    let held = held(connection, &own_name).await?;
+    let usage = [("SCHEMA public", "USAGE")];
     #[cfg(feature = "store")]
-    execute(connection, &format!("GRANT USAGE ON SCHEMA mcp TO {name}")).await?;
+    let usage = [usage[0], ("SCHEMA mcp", "USAGE")];
     let mut granted = Vec::new();
-    for (table, privileges) in grants.iter().chain(STORE_GRANTS) {
-        execute(connection, &format!("GRANT {privileges} ON {table} TO {name}")).await?;
-        granted.push(format!("{privileges} ON {table}"));
+    for (target, privileges) in usage.iter().chain(grants).chain(STORE_GRANTS) {
+        // Each change of privileges invalidates what the connections of live environments know of the schema (OC001).
+        if !is_held(&held, target, privileges) {
+            execute(connection, &format!("GRANT {privileges} ON {target} TO {name}")).await?;
+        }
+        granted.push(format!("{privileges} ON {target}"));
     }
     // Last, so that the role never lacks a declared privilege.
     let mut revoked = Vec::new();
-    let held = if unknown.is_empty() { execute(connection, &held(&own_name)).await? } else { Vec::new() };
-    for row in held {
-        let (target, privilege): (String, String) = (row.try_get(0)?, row.try_get(1)?);
-        if !is_declared(grants, &target, &privilege) {
+    for Held { target, privilege, .. } in held.iter().filter(|own| own.is_in_public && unknown.is_empty()) {
+        if !is_declared(grants, target, privilege) {
             execute(connection, &format!("REVOKE {privilege} ON {target} FROM {name}")).await?;
             revoked.push(format!("{privilege} ON {target}"));
         }
@@ -191,25 +193,49 @@ async fn grant(
     Ok(RoleReport { name, arn, is_new, granted, revoked })
 }
 
-/// Selects what a role was granted in the schema `public`: the target as `GRANT` names it, and the privilege. The right to grant a
-/// privilege to others is one more.
-fn held(role: &str) -> String {
-    format!(
-        "WITH held (target, privilege, is_grantable) AS (
-        SELECT CASE c.relkind WHEN 'S' THEN 'SEQUENCE ' ELSE '' END || quote_ident(c.relname), a.privilege_type, a.is_grantable
+/// A privilege that a role has.
+struct Held {
+    /// As `GRANT` names it.
+    target: String,
+    /// The right to grant a privilege to others is one more: `GRANT OPTION FOR SELECT`.
+    privilege: String,
+    /// Whether it holds for all columns.
+    is_whole: bool,
+    /// Otherwise it is in the schema of the store.
+    is_in_public: bool,
+}
+
+async fn held(connection: &mut PgConnection, role: &str) -> Result<Vec<Held>, DatabaseError> {
+    let sql = format!(
+        "WITH held (schema, target, privilege, is_whole, is_grantable) AS (
+        SELECT n.nspname, CASE c.relkind WHEN 'S' THEN 'SEQUENCE ' ELSE '' END || CASE n.nspname WHEN 'public' THEN '' ELSE 'mcp.' END
+            || quote_ident(c.relname), a.privilege_type, true, a.is_grantable
             FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace CROSS JOIN LATERAL aclexplode(c.relacl) a
-            JOIN pg_roles r ON r.oid = a.grantee WHERE n.nspname = 'public' AND r.rolname = {role}
-        UNION SELECT quote_ident(c.relname), a.privilege_type, a.is_grantable
+            JOIN pg_roles r ON r.oid = a.grantee WHERE n.nspname IN ('public', 'mcp') AND r.rolname = {role}
+        UNION ALL SELECT n.nspname, quote_ident(c.relname), a.privilege_type, false, a.is_grantable
             FROM pg_attribute t JOIN pg_class c ON c.oid = t.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
             CROSS JOIN LATERAL aclexplode(t.attacl) a
             JOIN pg_roles r ON r.oid = a.grantee WHERE n.nspname = 'public' AND r.rolname = {role}
-        UNION SELECT 'SCHEMA public', a.privilege_type, a.is_grantable
+        UNION ALL SELECT n.nspname, 'SCHEMA ' || n.nspname, a.privilege_type, true, a.is_grantable
             FROM pg_namespace n CROSS JOIN LATERAL aclexplode(n.nspacl) a
-            JOIN pg_roles r ON r.oid = a.grantee WHERE n.nspname = 'public' AND r.rolname = {role})
-        SELECT target, privilege FROM held
-        UNION SELECT target, 'GRANT OPTION FOR ' || privilege FROM held WHERE is_grantable
+            JOIN pg_roles r ON r.oid = a.grantee WHERE n.nspname IN ('public', 'mcp') AND r.rolname = {role})
+        SELECT target, privilege, bool_or(is_whole) AS is_whole, schema = 'public' AS is_in_public FROM held GROUP BY 1, 2, 4
+        UNION SELECT target, 'GRANT OPTION FOR ' || privilege, false, schema = 'public' FROM held WHERE is_grantable
         ORDER BY 1, 2"
-    )
+    );
+    let rows = execute(connection, &sql).await?;
+    let read = |row: &PgRow| {
+        let (target, privilege) = (row.try_get(0)?, row.try_get(1)?);
+        Ok::<_, sqlx::Error>(Held { target, privilege, is_whole: row.try_get(2)?, is_in_public: row.try_get(3)? })
+    };
+    Ok(rows.iter().map(read).collect::<Result<_, _>>()?)
+}
+
+/// Whether a role has all of these privileges. Those for columns count as missing.
+fn is_held(held: &[Held], target: &str, privileges: &str) -> bool {
+    let target = target.strip_prefix("public.").unwrap_or(target);
+    let held = held.iter().filter(|own| own.is_whole && own.target == target);
+    privileges.split(',').all(|name| held.clone().any(|own| own.privilege.eq_ignore_ascii_case(name.trim())))
 }
 
 /// Whether a schema declares a privilege. One that is declared for columns is declared for its table.

@@ -269,6 +269,34 @@ async fn privileges_that_the_schema_does_not_declare_are_revoked() {
     }
 }
 
+/// Each change of the catalog gives `OC001` to live connections.
+#[tokio::test]
+async fn a_repeated_migration_changes_no_privilege_that_is_held() {
+    let role = format!("unchanged_{}", std::process::id());
+    let backend = cluster().await;
+    run(&backend, Some(&role)).await.unwrap();
+    let mut admin = backend.connect().await;
+    let versions = "SELECT concat_ws(' ', oid::regclass, xmin) FROM pg_class WHERE relnamespace::regnamespace::text IN ('public', 'mcp')
+        UNION ALL SELECT concat_ws(' ', nspname, xmin) FROM pg_namespace ORDER BY 1";
+    let read = async |connection: &mut PgConnection| -> Vec<String> {
+        connection.fetch_all(versions).await.unwrap().iter().map(|row| row.get(0)).collect()
+    };
+    let before = read(&mut admin).await;
+
+    let repeated = run(&backend, Some(&role)).await.unwrap().role.unwrap();
+    let after = read(&mut admin).await;
+    // A privilege for a column is not one for the table.
+    admin.execute(AssertSqlSafe(format!("REVOKE INSERT ON notes FROM {role}"))).await.unwrap();
+    admin.execute(AssertSqlSafe(format!("GRANT INSERT (text) ON notes TO {role}"))).await.unwrap();
+    run(&backend, Some(&role)).await.unwrap();
+
+    assert!(repeated.granted.contains(&"SELECT, INSERT ON notes".to_owned()), "{repeated:?}");
+    assert_eq!(after, before);
+    let has = format!("SELECT has_table_privilege('{role}', 'notes', 'INSERT')");
+    assert!(admin.fetch_one(AssertSqlSafe(has)).await.unwrap().get::<bool, _>(0));
+    drop_role(&mut admin, &role).await;
+}
+
 /// The version that serves requests has a table and a privilege that the deployed code, of an older release, does not know.
 #[tokio::test]
 async fn code_older_than_the_database_revokes_no_privilege() {
