@@ -174,14 +174,14 @@ async fn grant(
     let usage = [("SCHEMA public", "USAGE")];
     #[cfg(feature = "store")]
     let usage = [usage[0], ("SCHEMA mcp", "USAGE")];
-    let mut granted = Vec::new();
     for (target, privileges) in usage.iter().chain(grants).chain(STORE_GRANTS) {
         // Each change of privileges invalidates what the connections of live environments know of the schema (OC001).
         if !is_held(&held, target, privileges) {
             execute(connection, &format!("GRANT {privileges} ON {target} TO {name}")).await?;
         }
-        granted.push(format!("{privileges} ON {target}"));
     }
+    let granted =
+        grants.iter().chain(STORE_GRANTS).map(|(table, privileges)| format!("{privileges} ON {table}")).collect();
     // Last, so that the role never lacks a declared privilege.
     let mut revoked = Vec::new();
     for Held { target, privilege, .. } in held.iter().filter(|own| own.is_in_public && unknown.is_empty()) {
